@@ -1,0 +1,99 @@
+"""What every script shares: flags from a dataclass, a quiet TensorFlow, and errors as one line.
+
+A script defines a frozen dataclass whose fields are its flags and a `main` that takes it:
+
+    if __name__ == "__main__":
+        command_line.run(main, EvalConfig)
+
+Exit status: 0, or what `main` returns; 1 for an error the user can mend; 2 for a bad command line; 130 for Ctrl-C.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+
+
+class UserError(ValueError):
+    """An error that the user can mend.
+
+    Its message is one line that says what was wrong, where, what was expected and how to mend it.
+    """
+
+
+def run(main, config_class, args=None):
+    """Parses the flags of `config_class`, calls `main(config)` and exits.
+
+    Args:
+      main: A function of one config; what it returns is the exit status (None for 0).
+      config_class: A dataclass; each field is a flag, its docstring the help.
+      args: Flags, `sys.argv[1:]` when None.
+    """
+    import tyro
+
+    config = tyro.cli(config_class, args=args, use_underscores=True)
+    try:
+        with _stderr_kept_for_errors():
+            import tensorflow as tf
+        _silence_legacy_layers()
+        status = main(config)
+        sys.stdout.flush()
+    except UserError as error:
+        sys.exit(_report(error))
+    except tf.errors.ResourceExhaustedError as error:
+        sys.exit(_report(f"no room left, on disk or in memory: {_first_line(error.message)}"))
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: nothing is left to say, and Python must not say it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        sys.exit(_report(error))
+    except KeyboardInterrupt:
+        sys.exit(_report("interrupted", status=130))
+    sys.exit(status or 0)
+
+
+def _report(error, status=1):
+    print(f"error: {_one_line(str(error))}", file=sys.stderr)
+    return status
+
+
+def _one_line(text):
+    return " ".join(text.split())
+
+
+def _first_line(text):
+    return text.strip().splitlines()[0] if text.strip() else "no message"
+
+
+@contextlib.contextmanager
+def _stderr_kept_for_errors():
+    """Holds back what native code writes to stderr; shows it only when the body fails.
+
+    The stock wheel writes start-up notes to file descriptor 2 before its own log level is read, so redirecting the
+    descriptor is the one way to keep a script's output parseable.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _silence_legacy_layers():
+    """tf-slim's layers warn of TensorFlow's own deprecations, which no user of a script can act on."""
+    warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow.*")
+    warnings.filterwarnings("ignore", category=UserWarning, module="tf_slim.*")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

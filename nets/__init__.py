@@ -1,0 +1,1 @@
+"""Residual networks as TF-Slim functions, and as objects that own their variables."""

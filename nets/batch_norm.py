@@ -1,0 +1,173 @@
+"""Batch normalization, the one layer of tf-slim 1.1.0 that today's TensorFlow cannot run.
+
+`batch_norm` answers to the arg-scope key of `slim.batch_norm`, so arg scopes written for Slim's layer govern this one:
+
+    with slim.arg_scope([slim.batch_norm], is_training=False, decay=0.9):
+        net = batch_norm(net)                        # is_training False, decay 0.9
+
+Source: Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167.
+"""
+
+import functools
+
+import tensorflow as tf
+import tf_slim as slim
+
+_CHANNEL_AXIS = {"NHWC": -1, "NCHW": 1}
+
+
+def _governed_by(layer):
+    """Decorates a function so that `slim.arg_scope([layer], ...)` sets its arguments too."""
+
+    def decorate(function):
+        function._key_op = slim.arg_scope_func_key(layer)
+        governed = slim.add_arg_scope(function)
+
+        # add_arg_scope replaced the layer's own list of arguments under the shared key by ours; the one reader of that
+        # list, slim.arg_scoped_arguments(slim.batch_norm), thus names what arg scopes can set on this function.
+        return functools.wraps(function)(governed)
+
+    return decorate
+
+
+@_governed_by(slim.batch_norm)
+def batch_norm(
+    inputs,
+    decay=0.999,
+    center=True,
+    scale=False,
+    epsilon=0.001,
+    activation_fn=None,
+    param_initializers=None,
+    param_regularizers=None,
+    updates_collections=tf.compat.v1.GraphKeys.UPDATE_OPS,
+    is_training=True,
+    reuse=None,
+    variables_collections=None,
+    outputs_collections=None,
+    trainable=True,
+    fused=None,
+    data_format="NHWC",
+    scope=None,
+):
+    """Normalizes each channel to zero mean and unit variance, then scales and shifts it.
+
+    Works in a v1 graph, in a tf.function and under tf.distribute. Statistics and parameters are float32 whatever the
+    dtype of the activations. Variables, created under `scope`: beta, gamma, moving_mean, moving_variance, each
+    [channels]. The moving variance averages the batch variance with Bessel's correction, n / (n - 1), as Slim's fused
+    layer does.
+
+    Args:
+      inputs: Activations, [batch, channels] or [batch, height, width, channels] ([batch, channels, height, width] with
+        data_format NCHW); float32, bfloat16 or float16. The number of channels must be known.
+      decay: Weight of the past in the moving averages, a python number in [0, 1]; the batch has weight 1 - decay.
+      center: Whether to add `beta`.
+      scale: Whether to multiply by `gamma`.
+      epsilon: Added to the variance before the square root.
+      activation_fn: Applied to the result, or None.
+      param_initializers: Initializers by the keys beta, gamma, moving_mean, moving_variance.
+      param_regularizers: Regularizers by the keys beta, gamma.
+      updates_collections: In a v1 graph, the collections that get the two update ops, which the training op must depend
+        on; None runs them with the layer. Inside a function the averages are updated in place and this is not read.
+      is_training: True normalizes by the batch and moves the averages; False normalizes by the averages. A python bool
+        or a scalar boolean tensor.
+      reuse: Whether to reuse the variables; `scope` must then be given.
+      variables_collections: Collections of the variables: a list, or a dict of lists by variable name.
+      outputs_collections: Collections that get the result under the scope's name.
+      trainable: Whether gamma and beta are trained.
+      fused: Taken for Slim's sake: every setting runs the fused op.
+      data_format: NHWC or NCHW.
+      scope: Variable scope, "BatchNorm" when None.
+
+    Returns:
+      Activations of the shape and dtype of `inputs`.
+
+    Raises:
+      ValueError: If the data format, the rank or the number of channels is not one named above.
+    """
+    if data_format not in _CHANNEL_AXIS:
+        raise ValueError(f"batch_norm: data_format is {data_format!r}, expected one of {sorted(_CHANNEL_AXIS)}")
+    inputs = tf.convert_to_tensor(inputs)
+    if inputs.shape.rank not in (2, 4):
+        raise ValueError(f"batch_norm: inputs have shape {inputs.shape}, expected rank 2 or 4")
+    channels = inputs.shape[_CHANNEL_AXIS[data_format]]
+    if channels is None:
+        raise ValueError(f"batch_norm: inputs have shape {inputs.shape}: the number of channels must be known")
+
+    with tf.compat.v1.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse) as variable_scope:
+        gamma, beta, moving_mean, moving_variance = _parameters(
+            channels, center, scale, trainable, param_initializers, param_regularizers, variables_collections
+        )
+        images = inputs
+        if inputs.shape.rank == 2:
+            # [batch, 1, 1, channels] or [batch, channels, 1, 1]: the fused op takes rank 4 only.
+            images = inputs[:, None, None, :] if data_format == "NHWC" else inputs[:, :, None, None]
+        normalize = functools.partial(
+            tf.compat.v1.nn.fused_batch_norm, images, gamma, beta, epsilon=epsilon, data_format=data_format
+        )
+        outputs, new_mean, new_variance = _by_mode(is_training, normalize, moving_mean, moving_variance, decay)
+        if new_mean is not None:
+            outputs = _update(outputs, [(moving_mean, new_mean), (moving_variance, new_variance)], updates_collections)
+        if inputs.shape.rank == 2:
+            outputs = tf.reshape(outputs, tf.shape(inputs))
+        outputs.set_shape(inputs.shape)
+        if activation_fn is not None:
+            outputs = activation_fn(outputs)
+        return slim.utils.collect_named_outputs(outputs_collections, variable_scope.name, outputs)
+
+
+def _parameters(channels, center, scale, trainable, initializers, regularizers, collections):
+    """Makes or reuses the variables; returns gamma, beta, moving_mean, moving_variance, each float32 [channels]."""
+    initializers, regularizers = initializers or {}, regularizers or {}
+
+    def variable(name, initializer, trainable):
+        return slim.model_variable(
+            name,
+            shape=[channels],
+            dtype=tf.float32,
+            initializer=initializers.get(name, initializer),
+            regularizer=regularizers.get(name) if trainable else None,
+            collections=slim.utils.get_variable_collections(collections, name),
+            trainable=trainable,
+        )
+
+    zeros, ones = tf.compat.v1.zeros_initializer(), tf.compat.v1.ones_initializer()
+    beta = variable("beta", zeros, trainable) if center else tf.zeros([channels])
+    gamma = variable("gamma", ones, trainable) if scale else tf.ones([channels])
+    return gamma, beta, variable("moving_mean", zeros, False), variable("moving_variance", ones, False)
+
+
+def _by_mode(is_training, normalize, moving_mean, moving_variance, decay):
+    """Normalizes by the batch or by the averages; returns outputs and the new averages (None where they stand)."""
+
+    def by_batch():
+        # The op itself averages: new = (1 - factor) * old + factor * batch.
+        outputs, mean, variance = normalize(
+            mean=moving_mean, variance=moving_variance, is_training=True, exponential_avg_factor=1.0 - decay
+        )
+        return outputs, mean, variance
+
+    def by_averages():
+        outputs, _, _ = normalize(mean=moving_mean, variance=moving_variance, is_training=False)
+        return outputs, tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
+
+    static = tf.get_static_value(is_training) if tf.is_tensor(is_training) else is_training
+    if static is None:
+        return tf.cond(is_training, by_batch, by_averages)
+    return by_batch() if static else (by_averages()[0], None, None)
+
+
+def _update(outputs, new_values, updates_collections):
+    """Moves the averages now (in a function, or when there are no collections) or leaves that to the collections."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    if graph is None or graph.building_function:
+        for variable, value in new_values:
+            variable.assign(value)
+        return outputs
+    updates = [tf.compat.v1.assign(variable, value) for variable, value in new_values]
+    if updates_collections is None:
+        with tf.control_dependencies(updates):
+            return tf.identity(outputs)
+    for update in updates:
+        tf.compat.v1.add_to_collections(updates_collections, update)
+    return outputs

@@ -1,0 +1,205 @@
+"""Checkpoint files by Slim's variable names, and the description that lies beside them.
+
+A file written here is TensorFlow's V2 format, keyed by variable name: `tf.compat.v1.train.Saver` reads it, and what a
+Saver wrote, V1 or V2, is read here. `model.json` beside it says what network it is and what input it expects.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import pathlib
+import tempfile
+
+import tensorflow as tf
+
+from command_line import UserError
+
+DESCRIPTION = "model.json"
+
+
+def write(prefix, values):
+    """Writes values under their names, whole or not at all.
+
+    Args:
+      prefix: Path of the checkpoint: <prefix>.index and <prefix>.data-00000-of-00001 are written.
+      values: A dict of name -> tensor, variable (mirrored ones included) or array.
+
+    Raises:
+      UserError: If the folder cannot be made or the disk is full; nothing is left of the attempt.
+    """
+    prefix = pathlib.Path(prefix)
+    try:
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=prefix.parent) as folder:
+            part = pathlib.Path(folder) / prefix.name
+            tf.raw_ops.SaveV2(
+                prefix=str(part),
+                tensor_names=list(values),
+                shape_and_slices=[""] * len(values),
+                tensors=[tf.convert_to_tensor(value) for value in values.values()],
+            )
+            # The index comes last: without it no reader takes the data for a checkpoint.
+            for path in sorted(pathlib.Path(folder).iterdir(), key=lambda path: path.suffix == ".index"):
+                path.replace(prefix.parent / path.name)
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.message.splitlines()[0] if isinstance(error, tf.errors.OpError) else error
+        raise UserError(f"checkpoint {prefix} could not be written: {reason}; nothing was changed") from error
+
+
+def find(path):
+    """Finds the checkpoint that a path means.
+
+    Args:
+      path: A folder (its newest checkpoint), a prefix, or one of the files of a checkpoint.
+
+    Returns:
+      The prefix (the file itself for a V1 file).
+
+    Raises:
+      UserError: If there is no checkpoint there.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        newest = tf.train.latest_checkpoint(path)
+        if newest is None:
+            raise UserError(f"no checkpoint in folder {path}: expected a file named checkpoint and the files it names")
+        return newest
+    prefix = path
+    for ending in (".index", ".meta"):
+        prefix = prefix.removesuffix(ending)
+    if ".data-" in os.path.basename(prefix):
+        prefix = prefix[: prefix.rindex(".data-")]
+    if not (os.path.isfile(prefix + ".index") or os.path.isfile(prefix)):
+        folder = os.path.dirname(prefix) or "."
+        known = sorted(os.path.basename(name)[: -len(".index")] for name in glob.glob(f"{glob.escape(folder)}/*.index"))
+        raise UserError(f"no checkpoint at {path}; in its folder: {', '.join(known) or 'none'}")
+    return prefix
+
+
+def reader(path):
+    """Opens a checkpoint, V1 or V2.
+
+    Returns:
+      A reader with get_variable_to_shape_map() and get_tensor(name), as `tf.train.load_checkpoint`'s.
+
+    Raises:
+      UserError: If there is none, or its files are damaged.
+    """
+    prefix = find(path)
+    try:
+        return tf.train.load_checkpoint(prefix)
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise UserError(f"checkpoint {prefix} cannot be read: {_first_line(error)}; take another copy of it") from error
+
+
+def restore(path, variables_by_name):
+    """Assigns the values of a checkpoint to variables of the same names; what else the file holds is left alone.
+
+    Args:
+      path: As in `find`.
+      variables_by_name: A dict of name -> variable.
+
+    Returns:
+      The prefix that was read.
+
+    Raises:
+      UserError: If a variable is missing in the file or has another shape there. The message lists what is missing,
+        what has another shape, and what the file holds instead, side by side; no variable has changed then.
+    """
+    prefix = find(path)
+    file = reader(prefix)
+    shapes = file.get_variable_to_shape_map()
+    missing = [name for name in variables_by_name if name not in shapes]
+    reshaped = [
+        (name, tuple(variable.shape), tuple(shapes[name]))
+        for name, variable in variables_by_name.items()
+        if name in shapes and tuple(variable.shape) != tuple(shapes[name])
+    ]
+    if missing or reshaped:
+        unexpected = sorted(set(shapes) - set(variables_by_name))
+        raise UserError(_mismatch(prefix, missing, reshaped, [(name, tuple(shapes[name])) for name in unexpected]))
+    values = {}
+    for name in variables_by_name:
+        try:
+            values[name] = file.get_tensor(name)
+        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+            raise UserError(f"checkpoint {prefix}: {name} cannot be read: {_first_line(error)}") from error
+    for name, variable in variables_by_name.items():
+        variable.assign(values[name])
+    return prefix
+
+
+def _first_line(error):
+    message = getattr(error, "message", None) or str(error)
+    return message.strip().splitlines()[0]
+
+
+def _mismatch(prefix, missing, reshaped, unexpected, most=8):
+    """The message of `restore`: a sentence, then two columns, at most `most` rows of each kind."""
+    rows = [(name, f"{shape} in the file, {wanted} expected") for name, wanted, shape in reshaped[:most]]
+    kinds = [f"{len(reshaped)} of another shape"]
+    left = missing[:most] + [""] * (min(len(unexpected), most) - len(missing))
+    right = [f"{name} {shape}" for name, shape in unexpected[:most]]
+    right += [""] * (len(left) - len(right))
+    kinds += [f"{len(missing)} missing in the file", f"{len(unexpected)} unexpected"]
+    width = max([len(name) for name in left] + [len(row[0]) for row in rows] + [len("missing in the file")])
+    lines = [f"checkpoint {prefix} does not fit the network: " + ", ".join(kinds)]
+    if rows:
+        lines += [f"  {'another shape'.ljust(width)}", *(f"  {name.ljust(width)}  {text}" for name, text in rows)]
+    if missing or not rows:
+        lines += [f"  {'missing in the file'.ljust(width)}  unexpected in the file"]
+        lines += [f"  {a.ljust(width)}  {b}".rstrip() for a, b in zip(left, right, strict=True)]
+    if max(len(missing), len(unexpected), len(reshaped)) > most:
+        lines.append(f"  (the first {most} of each)")
+    return "\n".join(lines)
+
+
+def write_description(folder, description):
+    """Writes model.json into `folder`: a JSON-able dict, see `read_description`."""
+    write_json(pathlib.Path(folder) / DESCRIPTION, description)
+
+
+def read_description(path):
+    """Reads the model.json that describes a checkpoint.
+
+    Args:
+      path: The checkpoint's folder, prefix or file.
+
+    Returns:
+      A dict: "network" (the settings of `nets_factory.create_model`), "preprocessing", "labels_offset",
+      "label_names", "training" (the flags of the run).
+
+    Raises:
+      UserError: If there is no model.json beside the checkpoint, or it is not one.
+    """
+    path = pathlib.Path(path)
+    file = (path if path.is_dir() else path.parent) / DESCRIPTION
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        description["network"]["model_name"]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no {DESCRIPTION} beside checkpoint {path}: expected {file}, which the trainer writes; for a foreign "
+            "checkpoint name the network with --model_name and --num_classes"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a description of a network ({error}); take another copy of it") from error
+    return description
+
+
+def write_json(path, value):
+    """Writes a JSON file under a temporary name, then renames it, so that a reader never sees half of it."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)
+        raise

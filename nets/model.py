@@ -1,0 +1,199 @@
+"""A network as an object that owns its variables by their Slim names."""
+
+import warnings
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from command_line import UserError
+from nets import checkpoints
+
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class _VariableSpec(NamedTuple):
+    """What a network asks for when it asks for a variable."""
+
+    name: str
+    shape: tuple
+    initializer: object
+    trainable: bool
+
+
+class SlimModel(tf.Module):
+    """A Slim network function together with its variables.
+
+    Make one with `nets_factory.create_model`; in the scope of a tf.distribute strategy its variables are that one's.
+
+    Attributes:
+      settings: JSON-able arguments of `create_model`.
+      variables_by_name: A dict of Slim name -> tf.Variable (float32), in the order the network asks for them.
+      default_image_size: Height and width the network was designed for.
+      num_classes: Classes of the logits; None or 0 for features.
+    """
+
+    def __init__(self, network_fn, settings, default_image_size, compute_dtype="float32", seed=0):
+        """Finds out what variables the network has and makes them.
+
+        Args:
+          network_fn: network_fn(images, is_training) -> (net, end_points); images [batch, height, width, 3], or
+            [batch, 3, height, width] where settings["data_format"] is NCHW.
+          settings: As the attribute.
+          default_image_size: As the attribute.
+          compute_dtype: Dtype of the activations, one of COMPUTE_DTYPES.
+          seed: Seed of the initial values.
+
+        Raises:
+          UserError: If the dtype is unknown.
+        """
+        super().__init__(name=settings["model_name"])
+        if compute_dtype not in COMPUTE_DTYPES:
+            raise UserError(f"compute_dtype is {compute_dtype!r}, expected one of: {', '.join(COMPUTE_DTYPES)}")
+        self.settings = settings
+        self.num_classes = settings["num_classes"]
+        self.default_image_size = default_image_size
+        self._network_fn = network_fn
+        self._compute_dtype = tf.as_dtype(compute_dtype)
+        self._inference = tf.function(self._build, autograph=False, reduce_retracing=True)
+        self._feature_functions = {}
+        specs = self._variable_specs()
+        self.variables_by_name = {spec.name: _make_variable(spec, seed) for spec in specs}
+
+    def __call__(self, images, training=False):
+        """Runs the network.
+
+        Args:
+          images: Preprocessed images, [batch, height, width, 3].
+          training: Whether norms use the batch and move their averages; a bool or a scalar boolean tensor.
+
+        Returns:
+          logits: float32 [batch, num_classes], or features where there are no classes.
+          end_points: Activations by name, as the network function returns them.
+        """
+        if tf.executing_eagerly():
+            return self._inference(tf.convert_to_tensor(images), training)
+        return self._build(images, training)
+
+    @property
+    def trainable_variables(self):
+        """The variables that training changes, in the order of `variables_by_name`."""
+        return [variable for variable in self.variables_by_name.values() if variable.trainable]
+
+    def regularization_loss(self):
+        """The L2 penalty as Slim has it, a float32 scalar: weight_decay * sum(w ** 2) / 2 over convolutions' weights.
+
+        Biases, gamma and beta are not decayed. It is computed from the float32 variables, whatever the compute dtype.
+        """
+        weights = [variable for name, variable in self.variables_by_name.items() if name.endswith("/weights")]
+        return self.settings["weight_decay"] * tf.add_n([tf.nn.l2_loss(variable) for variable in weights])
+
+    def features(self, images, end_points):
+        """Computes chosen activations, and of the network only what they need.
+
+        Args:
+          images: Preprocessed images, [batch, height, width, 3].
+          end_points: Names, full ("resnet_v2_50/block2") or without the network's scope ("block2", "global_pool").
+
+        Returns:
+          A dict of the names as given -> activations.
+
+        Raises:
+          UserError: If a name is unknown; the message lists the known ones.
+        """
+        names = tuple(end_points)
+        if names not in self._feature_functions:
+
+            def compute(images):
+                known = self._build(images, False)[1]
+                return {name: known[self._full_name(name, known)] for name in names}
+
+            self._feature_functions[names] = tf.function(compute, autograph=False, reduce_retracing=True)
+        return self._feature_functions[names](tf.convert_to_tensor(images))
+
+    def save(self, path):
+        """Writes the variables to a checkpoint at prefix `path`; see `checkpoints.write`."""
+        checkpoints.write(path, self.variables_by_name)
+
+    def restore(self, path):
+        """Reads the variables from a Slim-named checkpoint, V1 or V2; see `checkpoints.restore`.
+
+        Returns:
+          The prefix that was read.
+        """
+        return checkpoints.restore(path, self.variables_by_name)
+
+    def multiply_adds(self, image_size):
+        """Counts the multiply-adds of the convolutions of a forward pass of one image of image_size x image_size."""
+        graph = tf.Graph()
+        with graph.as_default():
+            self._build(tf.compat.v1.placeholder(tf.float32, [1, image_size, image_size, 3]), False, _placeholder)
+        total = 0
+        for operation in graph.get_operations():
+            if operation.type == "Conv2D":
+                kernel = operation.inputs[1].shape.as_list()
+                # Each output value sums over one kernel window: height * width * input channels.
+                total += int(np.prod(operation.outputs[0].shape.as_list())) * int(np.prod(kernel[:3]))
+        return total
+
+    def _build(self, images, training, variable_getter=None):
+        """Traces the network into the current graph; `variable_getter` is a custom getter in place of our variables."""
+        data_format = self.settings["data_format"]
+        if data_format == "NCHW":
+            if variable_getter is None and not tf.config.list_physical_devices("GPU"):
+                raise UserError("data_format NCHW needs a GPU: TensorFlow convolves NHWC only on this CPU; use NHWC")
+            images = tf.transpose(images, [0, 3, 1, 2])
+        images = tf.cast(images, self._compute_dtype)
+        getter = variable_getter or self._get_variable
+        scope = tf.compat.v1.variable_scope("", custom_getter=getter, reuse=tf.compat.v1.AUTO_REUSE)
+        with warnings.catch_warnings(), scope:
+            # tf-slim calls TensorFlow's legacy layers by deprecated names, once for each layer.
+            warnings.simplefilter("ignore", UserWarning)
+            net, end_points = self._network_fn(images, is_training=training)
+        return tf.cast(net, tf.float32), end_points
+
+    def _get_variable(self, getter, name, dtype=tf.float32, **unused):
+        """Hands our variable to the network, in the dtype it computes in."""
+        variable = self.variables_by_name[name]
+        return variable if tf.as_dtype(dtype) == variable.dtype else tf.cast(variable, dtype)
+
+    def _variable_specs(self):
+        """Builds the network once on paper and lists the variables it asks for."""
+        specs = {}
+
+        def record(getter, name, shape=None, initializer=None, trainable=True, **arguments):
+            specs.setdefault(name, _VariableSpec(name, tuple(shape), initializer, bool(trainable)))
+            return _placeholder(getter, name, shape=shape, **arguments)
+
+        with tf.Graph().as_default():
+            size = self.default_image_size
+            self._build(tf.compat.v1.placeholder(tf.float32, [1, size, size, 3]), False, record)
+        return list(specs.values())
+
+    def _full_name(self, name, known):
+        for candidate in (name, f"{self.name}/{name}"):
+            if candidate in known:
+                return candidate
+        raise UserError(f"unknown end point {name!r}; known: {', '.join(known)}")
+
+
+def _placeholder(getter, name, shape=None, dtype=tf.float32, **unused):
+    return tf.compat.v1.placeholder(dtype, shape)
+
+
+def _make_variable(spec, seed):
+    """Makes a variable whose first value depends on the seed and its name alone, not on what was made before it."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.set_random_seed(zlib.crc32(f"{seed}/{spec.name}".encode()) & 0x7FFFFFFF)
+        value = session.run(spec.initializer(spec.shape, dtype=tf.float32))
+    if spec.trainable:
+        return tf.Variable(value, name=spec.name, trainable=True)
+    # Moving statistics: each replica averages its own batches; reading them from outside gives the mean over replicas.
+    return tf.Variable(
+        value,
+        name=spec.name,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.MEAN,
+    )

@@ -1,0 +1,151 @@
+"""The table of networks, and the two ways to build one: as a Slim function and as an object."""
+
+import functools
+from typing import NamedTuple
+
+import tf_slim as slim
+
+from command_line import UserError
+from nets import resnet_cifar, resnet_utils, resnet_v1, resnet_v2
+from nets.model import SlimModel
+
+
+class Network(NamedTuple):
+    """A row of NETWORKS.
+
+    Attributes:
+      function: The network function.
+      preprocessing_name: The preprocessing its published weights were trained with, or its data set's custom.
+      arg_scope: Makes the arg scope it is built in.
+    """
+
+    function: object
+    preprocessing_name: str
+    arg_scope: object = resnet_utils.resnet_arg_scope
+
+    @property
+    def default_image_size(self):
+        return self.function.default_image_size
+
+
+NETWORKS = {
+    "resnet_v1_18": Network(resnet_v1.resnet_v1_18, "vgg"),
+    "resnet_v1_34": Network(resnet_v1.resnet_v1_34, "vgg"),
+    "resnet_v1_50": Network(resnet_v1.resnet_v1_50, "vgg"),
+    "resnet_v1_101": Network(resnet_v1.resnet_v1_101, "vgg"),
+    "resnet_v1_152": Network(resnet_v1.resnet_v1_152, "vgg"),
+    "resnet_v1_200": Network(resnet_v1.resnet_v1_200, "vgg"),
+    "resnet_v1_5_50": Network(resnet_v1.resnet_v1_5_50, "vgg"),
+    "resnet_v1_5_101": Network(resnet_v1.resnet_v1_5_101, "vgg"),
+    "resnet_v1_5_152": Network(resnet_v1.resnet_v1_5_152, "vgg"),
+    "resnet_v1_5_200": Network(resnet_v1.resnet_v1_5_200, "vgg"),
+    "resnet_v2_18": Network(resnet_v2.resnet_v2_18, "inception"),
+    "resnet_v2_34": Network(resnet_v2.resnet_v2_34, "inception"),
+    "resnet_v2_50": Network(resnet_v2.resnet_v2_50, "inception"),
+    "resnet_v2_101": Network(resnet_v2.resnet_v2_101, "inception"),
+    "resnet_v2_152": Network(resnet_v2.resnet_v2_152, "inception"),
+    "resnet_v2_200": Network(resnet_v2.resnet_v2_200, "inception"),
+    "resnet_cifar_v1_20": Network(resnet_cifar.resnet_cifar_v1_20, "cifar"),
+    "resnet_cifar_v1_32": Network(resnet_cifar.resnet_cifar_v1_32, "cifar"),
+    "resnet_cifar_v1_44": Network(resnet_cifar.resnet_cifar_v1_44, "cifar"),
+    "resnet_cifar_v1_56": Network(resnet_cifar.resnet_cifar_v1_56, "cifar"),
+    "resnet_cifar_v1_110": Network(resnet_cifar.resnet_cifar_v1_110, "cifar"),
+    "resnet_cifar_v2_20": Network(resnet_cifar.resnet_cifar_v2_20, "cifar"),
+    "resnet_cifar_v2_32": Network(resnet_cifar.resnet_cifar_v2_32, "cifar"),
+    "resnet_cifar_v2_44": Network(resnet_cifar.resnet_cifar_v2_44, "cifar"),
+    "resnet_cifar_v2_56": Network(resnet_cifar.resnet_cifar_v2_56, "cifar"),
+    "resnet_cifar_v2_110": Network(resnet_cifar.resnet_cifar_v2_110, "cifar"),
+}
+
+
+def find_network(name):
+    """Returns the row of `name`.
+
+    Raises:
+      UserError: If there is none; the message lists the known names.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def get_network_fn(name, num_classes, weight_decay=0.0, is_training=False):
+    """Makes a function that builds a network in its arg scope, as research/slim's factory does.
+
+    Args:
+      name: A name of NETWORKS.
+      num_classes: Classes; None or 0 for features.
+      weight_decay: L2 penalty on the weights of convolutions.
+      is_training: Whether norms use the batch.
+
+    Returns:
+      network_fn(images, **network_arguments) -> (net, end_points), with the attribute default_image_size.
+
+    Raises:
+      UserError: If the name is unknown.
+    """
+    network = find_network(name)
+
+    @functools.wraps(network.function)
+    def network_fn(images, **network_arguments):
+        with slim.arg_scope(network.arg_scope(weight_decay=weight_decay)):
+            return network.function(images, num_classes, is_training=is_training, **network_arguments)
+
+    return network_fn
+
+
+def create_model(
+    model_name,
+    num_classes,
+    *,
+    weight_decay=0.0001,
+    batch_norm_decay=0.997,
+    batch_norm_epsilon=1e-5,
+    zero_gamma=False,
+    data_format="NHWC",
+    compute_dtype="float32",
+    seed=0,
+    **network_arguments,
+):
+    """Makes a network that owns its variables.
+
+    `create_model(**model.settings)` makes the same network again.
+
+    Args:
+      model_name: A name of NETWORKS.
+      num_classes: Classes; None or 0 for features.
+      weight_decay, batch_norm_decay, batch_norm_epsilon, zero_gamma: As in `resnet_utils.resnet_arg_scope`.
+      data_format: Layout inside the network, NHWC or NCHW (GPU only); images are always [batch, height, width, 3].
+      compute_dtype: Dtype of the activations: float32, bfloat16 or float16. Variables and statistics stay float32.
+      seed: Seed of the initial weights; a variable's start depends on the seed and its name alone.
+      **network_arguments: Arguments of the network function, such as output_stride or root_pool_padding.
+
+    Returns:
+      A SlimModel.
+
+    Raises:
+      UserError: If the name or a choice is unknown.
+    """
+    network = find_network(model_name)
+    arg_scope = {
+        "weight_decay": weight_decay,
+        "batch_norm_decay": batch_norm_decay,
+        "batch_norm_epsilon": batch_norm_epsilon,
+        "zero_gamma": zero_gamma,
+    }
+    network_arguments = network.function.layout | network_arguments
+
+    def network_fn(images, is_training):
+        with slim.arg_scope(network.arg_scope(**arg_scope)):
+            return network.function(
+                images, num_classes, is_training=is_training, data_format=data_format, **network_arguments
+            )
+
+    settings = {"model_name": model_name, "num_classes": num_classes, **arg_scope, "data_format": data_format}
+    return SlimModel(
+        network_fn,
+        settings | network_arguments,
+        default_image_size=network.default_image_size,
+        compute_dtype=compute_dtype,
+        seed=seed,
+    )
