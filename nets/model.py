@@ -32,6 +32,7 @@ class SlimModel(tf.Module):
       variables_by_name: A dict of Slim name -> tf.Variable (float32), in the order the network asks for them.
       default_image_size: Height and width the network was designed for.
       num_classes: Classes of the logits; None or 0 for features.
+      compute_dtype: tf.DType of the activations.
     """
 
     def __init__(self, network_fn, settings, default_image_size, compute_dtype="float32", seed=0):
@@ -55,7 +56,7 @@ class SlimModel(tf.Module):
         self.num_classes = settings["num_classes"]
         self.default_image_size = default_image_size
         self._network_fn = network_fn
-        self._compute_dtype = tf.as_dtype(compute_dtype)
+        self.compute_dtype = tf.as_dtype(compute_dtype)
         self._inference = tf.function(self._build, autograph=False, reduce_retracing=True)
         self._feature_functions = {}
         specs = self._variable_specs()
@@ -144,7 +145,7 @@ class SlimModel(tf.Module):
             if variable_getter is None and not tf.config.list_physical_devices("GPU"):
                 raise UserError("data_format NCHW needs a GPU: TensorFlow convolves NHWC only on this CPU; use NHWC")
             images = tf.transpose(images, [0, 3, 1, 2])
-        images = tf.cast(images, self._compute_dtype)
+        images = tf.cast(images, self.compute_dtype)
         getter = variable_getter or self._get_variable
         scope = tf.compat.v1.variable_scope("", custom_getter=getter, reuse=tf.compat.v1.AUTO_REUSE)
         with warnings.catch_warnings(), scope:

@@ -1,0 +1,153 @@
+"""What a measurement prints while it runs: lines on stdout, a progress bar where stderr is a terminal.
+
+A line that starts with `# ` is ours. The others have the form that TensorFlow's benchmark scripts have had
+since the AlexNet one, so what parses those parses these:
+
+    2026-11-22 03:04:05.123456: step 10, duration = 9.012
+    2026-11-22 03:04:05.123456: Forward across 100 steps, 9.112 +/- 0.153 sec / batch
+"""
+
+import datetime
+import sys
+import time
+
+import rich.console
+import rich.progress
+
+from benchmarks import environment, timing
+from benchmarks.results import PASSES
+
+_STEPS_A_LINE = 10
+_SECONDS_A_DRAWING = 0.2
+
+
+class Reporter:
+    """What a measurement tells while it runs. This one listens and says nothing."""
+
+    def started(self, setup):
+        """A setup was built; nothing has been timed."""
+
+    def pass_started(self, pass_name):
+        """The first step of a pass, which traces it, comes next."""
+
+    def step(self, pass_name, index, step_seconds):
+        """A step is done; `index` is negative in the burn-in."""
+
+    def pass_finished(self, result):
+        """All steps of a pass are done."""
+
+
+class Printer(Reporter):
+    """Prints every tenth step and each result; a context manager, at whose end the progress bar goes away."""
+
+    def __init__(self, burn_in, num_batches, now=datetime.datetime.now):
+        self._burn_in = burn_in
+        self._num_batches = num_batches
+        self._now = now
+        self._progress = _progress_bar()
+        self._drawn = float("-inf")
+        self._task = None
+        self._pass_name = None
+        self._step_seconds = []
+
+    def __enter__(self):
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error):
+        self._progress.stop()
+
+    def started(self, setup):
+        self._print(f"# {describe_setup(setup)}")
+
+    def pass_started(self, pass_name):
+        self._pass_name, self._step_seconds = pass_name, []
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(PASSES[pass_name].label, total=self._burn_in + self._num_batches)
+        self._draw_bar()
+
+    def step(self, pass_name, index, step_seconds):
+        if index >= 0:
+            self._step_seconds.append(step_seconds)
+            if index % _STEPS_A_LINE == 0:
+                self._print(f"{self._timestamp()}: step {index}, duration = {step_seconds:.3f}")
+        self._progress.update(self._task, advance=1)
+        self._draw_bar()
+
+    def pass_finished(self, result):
+        self._step_seconds = []
+        label, summary = PASSES[result.pass_name].label, result.summary
+        mean = summary.mean_and_deviation()
+        self._print(f"{self._timestamp()}: {label} across {summary.count} steps, {mean} sec / batch")
+        self._print(f"# {describe_result(result)}")
+
+    def interrupted(self):
+        """Prints what was measured of an unfinished pass, if anything."""
+        if self._step_seconds:
+            summary = timing.summarize(self._step_seconds)
+            self._print(
+                f"# interrupted: {PASSES[self._pass_name].label} across {summary.count} of "
+                f"{self._num_batches} steps, {summary.mean_and_deviation()} sec / batch"
+            )
+
+    def _print(self, line):
+        if self._progress.disable or not sys.stdout.isatty():
+            # Flushed, so that the lines come as they are made also into a pipe or a file.
+            print(line, flush=True)
+        else:
+            # One terminal holds both: only rich knows where the bar stands that this line must not run into.
+            self._progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _draw_bar(self):
+        # Between steps and not after each: what draws leaves its data in the caches that a short step needs.
+        if time.monotonic() - self._drawn >= _SECONDS_A_DRAWING:
+            self._progress.refresh()
+            self._drawn = time.monotonic()
+
+    def _timestamp(self):
+        return self._now().isoformat(sep=" ", timespec="microseconds")
+
+
+def describe_setup(setup):
+    """Returns one line: `resnet_v2_50, batch 32, 224 x 224, float32, ...`."""
+    threads = environment.thread_settings()
+    return (
+        f"{setup.model}, batch {setup.batch_size}, {setup.image_size} x {setup.image_size}, "
+        f"{setup.precision}, {setup.num_classes} classes; {setup.parameters:,} parameters, "
+        f"{setup.multiply_adds / 1e9:.3f} G multiply-adds an image; "
+        f"{setup.engine}, {environment.usable_cores()} cores, "
+        f"threads {threads['intra_op'] or 'auto'} intra-op and {threads['inter_op'] or 'auto'} inter-op"
+    )
+
+
+def describe_result(result):
+    """Returns one line: median and extremes, and what the median is in images and operations a second."""
+    summary, one_pass = result.summary, PASSES[result.pass_name]
+    counted = "multiply-adds" if one_pass.forwards == 1 else f"multiply-adds of {one_pass.forwards} forward passes"
+    return (
+        f"{one_pass.label}: n {summary.count} after {result.burn_in} of burn-in, "
+        f"median {summary.median:.6f} s, min {summary.minimum:.6f} s, max {summary.maximum:.6f} s; "
+        f"at the median {result.images_per_second:.2f} images/s, "
+        f"{result.gigaflops_per_second:.1f} GFLOP/s (2 x {counted})"
+    )
+
+
+def _progress_bar():
+    console = rich.console.Console(stderr=True)
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("time left"),
+        rich.progress.TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        # Drawn between steps only: a thread that draws would take time from the step on the clock.
+        auto_refresh=False,
+        # All steps so far, for a step may take longer than the 30 s after which rich forgets.
+        speed_estimate_period=float("inf"),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

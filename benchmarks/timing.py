@@ -1,0 +1,93 @@
+"""Step times and their statistics.
+
+The clock and the step are arguments, so that a test can drive them; nothing here knows TensorFlow. A step
+must return only when its result is there: see `time_forward_backward.make_step` for how.
+"""
+
+import dataclasses
+import statistics
+import time
+
+from command_line import UserError
+
+
+def time_steps(run_step, num_batches=100, burn_in=10, clock=time.perf_counter, on_step=None):
+    """Runs `run_step` `burn_in + num_batches` times and times the last `num_batches` of them.
+
+    Args:
+      run_step: A function of no arguments that does one step and returns when the step's result is there. The
+        result is dropped only after the clock was read, so that freeing a large one costs no measured time.
+      num_batches: Steps to time, at least 1.
+      burn_in: Steps run before those, at least 0; their times are not in the result.
+      clock: A monotonic clock in seconds, read just before and just after each step.
+      on_step: Called with (index, step_seconds) after each step, outside the clock. The index counts from 0
+        after the burn-in, so it runs from -burn_in to num_batches - 1.
+
+    Returns:
+      A list of `num_batches` step times in seconds, in the order in which they were measured.
+
+    Raises:
+      UserError: If `num_batches` or `burn_in` is too small.
+    """
+    check_step_counts(num_batches, burn_in)
+    step_seconds = []
+    for index in range(-burn_in, num_batches):
+        start = clock()
+        result = run_step()
+        seconds = clock() - start
+        del result  # Before the next step, or two results would be alive at once.
+        if index >= 0:
+            step_seconds.append(seconds)
+        if on_step is not None:
+            on_step(index, seconds)
+    return step_seconds
+
+
+def check_step_counts(num_batches, burn_in):
+    """Raises a UserError if nothing would be timed; a script calls it before it builds anything."""
+    if num_batches < 1:
+        raise UserError(f"--num_batches is {num_batches}; at least 1 step must be timed")
+    if burn_in < 0:
+        raise UserError(f"--burn_in is {burn_in}; give 0 or more steps to run before the clock starts")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Statistics of stored step times; all but `count` in seconds."""
+
+    count: int
+    mean: float
+    standard_deviation: float | None
+    """Of the sample (divided by count - 1); None for a single step, where it is undefined."""
+    median: float
+    minimum: float
+    maximum: float
+
+    def mean_and_deviation(self):
+        """`9.112 +/- 0.153`, the deviation of a single step being `n/a`."""
+        deviation = "n/a" if self.standard_deviation is None else f"{self.standard_deviation:.3f}"
+        return f"{self.mean:.3f} +/- {deviation}"
+
+
+def summarize(step_seconds):
+    """Computes the statistics of one or more step times.
+
+    They come from the stored samples by exact summation. The shortcut E[x^2] - E[x]^2 of older scripts is
+    negative for many constant series, 100 times 0.001 s among them, and has no square root then.
+
+    Returns:
+      A Summary.
+
+    Raises:
+      ValueError: If there are no times.
+    """
+    if not step_seconds:
+        raise ValueError("no step times to summarize")
+    return Summary(
+        count=len(step_seconds),
+        mean=statistics.mean(step_seconds),
+        standard_deviation=statistics.stdev(step_seconds) if len(step_seconds) > 1 else None,
+        median=statistics.median(step_seconds),
+        minimum=min(step_seconds),
+        maximum=max(step_seconds),
+    )

@@ -1,0 +1,222 @@
+"""Which data sets there are, and what each says of itself.
+
+A data set is a directory of TFRecord files with a `dataset.json` beside them, the one authority on its
+splits, counts and classes:
+
+    {"name": "flowers", "splits": {"train": 3320, "validation": 350}, "class_names": ["daisy", ...],
+     "file_pattern": "flowers_{split}_*.tfrecord"}
+
+A row of `DATASETS` adds what its records cannot know: the preprocessing and the recipe that suit it. A
+directory without a row works as well, with general defaults.
+
+    dataset = catalog.open_dataset()                                # the embedded digits
+    dataset = catalog.open_dataset(directory="/data/flowers")       # whatever its dataset.json says it is
+"""
+
+import dataclasses
+import glob
+import json
+from pathlib import Path
+
+from command_line import UserError
+
+DEFAULT_DATASET = "digits"
+DESCRIPTION_FILE = "dataset.json"
+_EXAMPLE = (
+    '{"name": "flowers", "splits": {"train": 3320, "validation": 350}, "class_names": ["daisy", "roses"], '
+    '"file_pattern": "flowers_{split}_*.tfrecord"}'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Training defaults that suit a data set; None leaves the trainer's general default."""
+
+    batch_size: int | None = None
+    num_epochs: float | None = None
+    learning_rate: float | None = None
+    learning_rate_decay_type: str | None = None
+    warmup_epochs: float | None = None
+    weight_decay: float | None = None
+    batch_norm_decay: float | None = None
+    label_smoothing: float | None = None
+    eval_every_epochs: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetRow:
+    """What suits a data set; None leaves the choice to the network.
+
+    `image_size` is the side in pixels that images are fed at; `directory` holds the embedded files, None when
+    the data set has to be fetched.
+    """
+
+    preprocessing_name: str | None = None
+    image_size: int | None = None
+    train_split: str = "train"
+    eval_split: str = "test"
+    directory: Path | None = None
+    recipe: Recipe = Recipe()
+
+
+DATASETS = {
+    "digits": DatasetRow(
+        preprocessing_name="digits",
+        image_size=32,
+        directory=Path(__file__).parent / "digits",
+        recipe=Recipe(),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """An opened data set.
+
+    Attributes:
+      splits: Records in each split.
+      class_names: Name of each class; its index is the label in the records.
+      image_shape: (height, width, channels) of every image, None when they differ.
+      file_pattern: Names of a split's files within `directory`, a glob in which `{split}` stands for the
+        split.
+    """
+
+    name: str
+    directory: Path
+    splits: dict[str, int]
+    class_names: tuple[str, ...]
+    file_pattern: str
+    image_shape: tuple[int, int, int] | None = None
+    source: str = ""
+    licence: str = ""
+    row: DatasetRow = DatasetRow()
+
+    @property
+    def num_classes(self):
+        return len(self.class_names)
+
+    def num_records(self, split):
+        """Records that dataset.json promises; UserError for a split that it does not list."""
+        if split not in self.splits:
+            raise UserError(
+                f"data set {self.name!r} has no split {split!r}: {self.directory / DESCRIPTION_FILE} lists "
+                f"{', '.join(self.splits)}"
+            )
+        return self.splits[split]
+
+    def files(self, split):
+        """Paths of the split's files, sorted.
+
+        Raises:
+          UserError: If the split is unknown, or no file matches.
+        """
+        count = self.num_records(split)
+        pattern = self.file_pattern.replace("{split}", glob.escape(split))
+        names = sorted(glob.glob(pattern, root_dir=self.directory))
+        if not names:
+            raise UserError(
+                f"no file in {self.directory} matches {pattern!r}, expected the {count} records of the "
+                f"{split!r} split of data set {self.name!r} there: give the directory that holds them, or "
+                f"mend file_pattern in {DESCRIPTION_FILE}"
+            )
+        return [str(self.directory / name) for name in names]
+
+
+def open_dataset(name=None, directory=None):
+    """Opens a data set by name, by directory, or both; the embedded digits when given neither.
+
+    Args:
+      name: A row of DATASETS or, with a directory, the name that its dataset.json carries.
+      directory: Where the records and dataset.json are; None for a row with embedded files.
+    Raises:
+      UserError: If the name is unknown, the directory or its dataset.json is missing or invalid, or the two
+        disagree.
+    """
+    if directory is None:
+        name = name or DEFAULT_DATASET
+        if name not in DATASETS:
+            raise UserError(
+                f"unknown data set {name!r}: known are {', '.join(DATASETS)}; for records of your own, give "
+                f"the directory that holds them and their {DESCRIPTION_FILE}"
+            )
+        directory = DATASETS[name].directory
+        if directory is None:
+            raise UserError(f"data set {name!r} has no embedded files: give the directory that holds its records")
+    directory = Path(directory)
+    path = directory / DESCRIPTION_FILE
+    dataset = _from_description(_read_description(path), directory, path)
+    if name is not None and name != dataset.name:
+        raise UserError(
+            f"{path} describes data set {dataset.name!r}, not {name!r}: give that name or another directory"
+        )
+    return dataset
+
+
+def _read_description(path):
+    directory = path.parent
+    if not directory.exists():
+        raise UserError(f"data directory {directory} does not exist: give the directory that holds the records")
+    if not directory.is_dir():
+        raise UserError(f"{directory} is not a directory: give the directory that holds the records, not a file in it")
+    if not path.exists():
+        held = "is empty" if not any(directory.iterdir()) else f"has no {DESCRIPTION_FILE}"
+        raise UserError(
+            f"data directory {directory} {held}: expected TFRecord files and a {DESCRIPTION_FILE} such as {_EXAMPLE}"
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}): expected something like {_EXAMPLE}") from None
+
+
+def _from_description(description, directory, path):
+    def expect(holds, problem):
+        if not holds:
+            raise UserError(f"{path}: {problem}; expected something like {_EXAMPLE}")
+
+    expect(isinstance(description, dict), f"holds a {type(description).__name__}, not an object")
+    missing = [key for key in ("name", "splits", "class_names", "file_pattern") if key not in description]
+    expect(not missing, f"lacks {', '.join(missing)}")
+    name, splits = description["name"], description["splits"]
+    class_names, file_pattern = description["class_names"], description["file_pattern"]
+    image_shape = description.get("image_shape")
+
+    expect(isinstance(name, str) and name, "name is not a name")
+    expect(
+        isinstance(splits, dict) and splits,
+        "splits does not map the name of each split to its number of records",
+    )
+    for split, count in splits.items():
+        expect(
+            type(count) is int and count > 0,
+            f"split {split!r} has {count!r} records, not a count of at least 1",
+        )
+    expect(_is_list(class_names, str) and class_names, "class_names is not a list of names")
+    expect(isinstance(file_pattern, str) and file_pattern, "file_pattern is not a file name pattern")
+    expect(len(splits) == 1 or "{split}" in file_pattern, "file_pattern does not say where {split} stands")
+    expect(
+        image_shape is None or (_is_list(image_shape, int) and len(image_shape) == 3),
+        "image_shape is not [height, width, channels]",
+    )
+    return Dataset(
+        name=name,
+        directory=directory,
+        splits=splits,
+        class_names=tuple(class_names),
+        file_pattern=file_pattern,
+        image_shape=image_shape and tuple(image_shape),
+        source=str(description.get("source", "")),
+        licence=str(description.get("licence", "")),
+        row=DATASETS.get(name) or _general_row(splits),
+    )
+
+
+def _is_list(value, kind):
+    return isinstance(value, list) and all(type(element) is kind for element in value)
+
+
+def _general_row(splits):
+    names = list(splits)
+    train_split = "train" if "train" in splits else names[0]
+    eval_split = next((name for name in ("validation", "val", "test") if name in splits), names[-1])
+    return DatasetRow(train_split=train_split, eval_split=eval_split)

@@ -1,0 +1,185 @@
+"""Finds the record that broke a pass over a split, and says how to mend it.
+
+TensorFlow's own message names neither file nor record. The pass over records stays fast and says only that
+something failed; then `find_fault` reads the split again, in order, and explains the first record at fault.
+"""
+
+import contextlib
+
+import tensorflow as tf
+
+from command_line import UserError
+from data.catalog import DESCRIPTION_FILE
+
+IMAGE_KEY = "image/encoded"
+FORMAT_KEY = "image/format"
+LABEL_KEY = "image/class/label"
+HEIGHT_KEY = "image/height"
+WIDTH_KEY = "image/width"
+
+# What a bad record can raise. An error of another class (no memory, cancelled) is not the data's.
+_ERRORS_OF_RECORDS = (
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnimplementedError,
+    tf.errors.UnknownError,
+    # TensorFlow quotes a record that is no Example in its message, which then need not be text.
+    UnicodeDecodeError,
+)
+_KINDS_OF_VALUE = ("bytes_list", "int64_list", "float_list")
+_FILES_LISTED = 8
+
+
+class DataError(UserError):
+    """A record, or the number of them, is wrong; the message names file and record, counted from 0."""
+
+
+@contextlib.contextmanager
+def explain_errors(dataset, split, labels_offset=0):
+    """Turns a TensorFlow error that the split's records explain into a DataError; lets others through.
+
+        with records.explain_errors(dataset, "train"):
+            for images, labels in batches: ...
+
+    A TensorFlow error of the body's own costs one pass over the split before it is raised unchanged.
+    """
+    try:
+        yield
+    except _ERRORS_OF_RECORDS as error:
+        fault = find_fault(dataset, split, labels_offset)
+        if fault is None:
+            raise
+        raise DataError(fault) from error
+
+
+def find_fault(dataset, split, labels_offset=0):
+    """Reads and decodes a whole split, in file order.
+
+    Returns:
+      What is wrong with its first bad record or with the number of them; None when all is well.
+    """
+    allowed = check_labels_offset(dataset, labels_offset)
+    counts = {}
+    for path in dataset.files(split):
+        counts[path], at_end = _count_good_records(path, allowed)
+        if not at_end:
+            number = counts[path]
+            return f"{path}, record {number} (counted from 0): {_explain(path, number, allowed)}"
+    if sum(counts.values()) == dataset.num_records(split):
+        return None
+    return count_fault(dataset, split, counts)
+
+
+def count_fault(dataset, split, counts):
+    """Says how the records in a split's files, {path: count}, differ from what dataset.json promises."""
+    files = ", ".join(f"{path}: {count}" for path, count in list(counts.items())[:_FILES_LISTED])
+    if len(counts) > _FILES_LISTED:
+        files += f" and {len(counts) - _FILES_LISTED} more files"
+    return (
+        f"found {sum(counts.values())} records in the {split!r} split of {dataset.name!r} ({files}), "
+        f"expected {dataset.num_records(split)} by {dataset.directory / DESCRIPTION_FILE}: restore the "
+        f"missing or remove the surplus files, or mend the count"
+    )
+
+
+def check_labels_offset(dataset, labels_offset):
+    """Returns the range of labels that records may hold, of which `labels_offset` is then taken off."""
+    if not 0 <= labels_offset < dataset.num_classes:
+        raise UserError(
+            f"labels_offset is {labels_offset}, expected 0 to {dataset.num_classes - 1} for the "
+            f"{dataset.num_classes} classes of data set {dataset.name!r}: it is 1 when class 0 is a "
+            f"background that the network leaves out, else 0"
+        )
+    return range(labels_offset, dataset.num_classes)
+
+
+def parse_record(record):
+    """A serialised example as (image uint8 [height, width, 3], label int64 as stored)."""
+    features = {
+        IMAGE_KEY: tf.io.FixedLenFeature([], tf.string),
+        LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
+    }
+    example = tf.io.parse_single_example(record, features)
+    # Looks at the bytes, not at image/format, as Slim's decoder does: grey becomes RGB, alpha is dropped.
+    image = tf.io.decode_image(example[IMAGE_KEY], channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3]), example[LABEL_KEY]
+
+
+def _count_good_records(path, allowed):
+    """Returns how many records from the first on are well, and whether they are all."""
+
+    def label_and_shape(record):
+        image, label = parse_record(record)
+        # The shape is asked for so that the image is decoded: TensorFlow drops what no output needs.
+        return label, tf.shape(image)
+
+    decoded = tf.data.TFRecordDataset(path).map(
+        label_and_shape, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    count = 0
+    try:
+        for label, _ in decoded.as_numpy_iterator():
+            if label not in allowed:
+                return count, False
+            count += 1
+    except _ERRORS_OF_RECORDS:
+        return count, False
+    return count, True
+
+
+def _explain(path, number, allowed):
+    try:
+        record = next(tf.data.TFRecordDataset(path).skip(number).take(1).as_numpy_iterator())
+    except tf.errors.DataLossError as error:
+        kind = "is cut short" if "truncated" in error.message else "is damaged (its checksum is wrong)"
+        return f"the record {kind}; expected an uncompressed TFRecord file: copy or convert the file again"
+    except _ERRORS_OF_RECORDS as error:
+        return f"the file cannot be read ({_first_line(error)}); expected a file that you may read"
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except Exception:  # protobuf's DecodeError, for which TensorFlow has no public name
+        return f"not a tf.train.Example; expected one with {IMAGE_KEY} and {LABEL_KEY}: convert the file again"
+    return _explain_example(features, allowed)
+
+
+def _explain_example(features, allowed):
+    encoded, fault = _one_value(features, IMAGE_KEY, "bytes_list", "the bytes of an image file")
+    if fault:
+        return fault
+    label, fault = _one_value(features, LABEL_KEY, "int64_list", "a class number")
+    if fault:
+        return fault
+    if label not in allowed:
+        offset = f" and labels_offset={allowed.start}" if allowed.start else ""
+        return (
+            f"label {label} is out of range; expected {allowed.start} to {allowed.stop - 1} by the "
+            f"{allowed.stop} classes of {DESCRIPTION_FILE}{offset}: mend the record, the "
+            f"classes or labels_offset"
+        )
+    try:
+        tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    except _ERRORS_OF_RECORDS as error:
+        return (
+            f"the image does not decode ({_first_line(error)}): {len(encoded)} bytes that begin with "
+            f"{encoded[:8]!r}; expected a whole JPEG, PNG, GIF or BMP file: replace it and convert again"
+        )
+    return "it failed once but reads well now; expected a file that no one writes to meanwhile: run again"
+
+
+def _first_line(error):
+    """TensorFlow's own words, without the name of the op that it puts in front of them."""
+    return str(getattr(error, "message", error)).splitlines()[0].split("}}")[-1].strip()
+
+
+def _one_value(features, key, kind, meaning):
+    if key not in features:
+        held = ", ".join(sorted(features)) or "none"
+        return None, f"key {key!r} is missing (there: {held}); expected {meaning}: convert it again"
+    counts = {name: len(getattr(features[key], name).value) for name in _KINDS_OF_VALUE}
+    if counts != {**dict.fromkeys(_KINDS_OF_VALUE, 0), kind: 1}:
+        held = ", ".join(f"{count} in its {name}" for name, count in counts.items() if count) or "no value"
+        return None, f"key {key!r} holds {held}; expected {meaning}, 1 in its {kind}: convert it again"
+    return getattr(features[key], kind).value[0], None

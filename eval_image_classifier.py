@@ -1,0 +1,27 @@
+"""Scores a checkpoint on a data set: one pass, every record once.
+
+    python eval_image_classifier.py --checkpoint_path=runs/digits-resnet_v2_50
+
+Network, preprocessing, image size and labels come from the model.json beside the checkpoint. `--help` lists all flags.
+"""
+
+import command_line
+from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
+
+
+def main(config):
+    """Scores, prints, and writes what was asked for."""
+    from nets import checkpoints
+    from training.evaluation import describe
+
+    result = evaluate_checkpoint(config, show=print)
+    print(describe(result))
+    for row in result["per_class"]:
+        share = "no images" if row["top_1"] is None else f"{row['top_1']:.4f}"
+        print(f"  {row['class_id']:>4}  {row['name']:<24} {row['count']:>6} images  top-1 {share}")
+    if config.json:
+        checkpoints.write_json(config.json, result)
+
+
+if __name__ == "__main__":
+    command_line.run(main, EvalConfig)

@@ -1,0 +1,80 @@
+"""Figures that follow from step times, and the file that keeps them."""
+
+import json
+
+import pytest
+
+from benchmarks import results
+from command_line import UserError
+
+SETUP = results.Setup(
+    model="resnet_v2_152",
+    engine="tensorflow",
+    precision="float32",
+    batch_size=32,
+    image_size=224,
+    num_classes=1000,
+    parameters=60_236_904,
+    multiply_adds=10_907_000_000,
+)
+
+
+def make_result(*step_seconds, pass_name="forward"):
+    return results.Result(SETUP, pass_name, burn_in=10, step_seconds=step_seconds)
+
+
+def test_the_speed_of_a_known_run():
+    # 2 x 10.907 G x 32 images / 9.112 s.
+    result = make_result(9.112)
+    assert result.images_per_second == pytest.approx(3.5118, abs=1e-4)
+    assert result.gigaflops_per_second == pytest.approx(76.6, abs=0.05)
+
+
+def test_forward_backward_counts_three_forward_passes():
+    forward, both = make_result(9.112), make_result(9.112, pass_name="forward_backward")
+    assert both.gigaflops_per_second == pytest.approx(3 * forward.gigaflops_per_second)
+
+
+def test_one_disturbed_step_leaves_the_speed():
+    assert make_result(8.0, 8.0, 80.0).images_per_second == 4.0
+
+
+def test_json_keeps_every_time_to_the_last_bit(tmp_path):
+    step_seconds = (0.1, 0.2, 0.1 + 0.2)
+    path = tmp_path / "out.json"
+    results.write_json(path, {"commit": None}, [make_result(*step_seconds), make_result(1.0)])
+    document = json.loads(path.read_text())
+    assert document["environment"] == {"commit": None}
+    first, second = document["results"]
+    assert first["step_seconds"] == list(step_seconds)
+    assert first["pass"] == "forward"
+    assert first["model"] == "resnet_v2_152"
+    assert first["statistics"]["median"] == 0.2
+    assert second["statistics"]["standard_deviation"] is None
+    assert [child.name for child in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_failed_write_leaves_the_previous_file(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("previous")
+    with pytest.raises(TypeError):
+        results.write_json(path, {"commit": object()}, [])
+    assert path.read_text() == "previous"
+    assert [child.name for child in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("previous")
+    link.symlink_to(target)
+    results.write_json(link, {}, [])
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == {"environment": {}, "results": []}
+
+
+def test_places_for_results_that_cannot_be(tmp_path):
+    with pytest.raises(UserError, match="--json .* not a regular file"):
+        results.check_json_path(tmp_path)
+    with pytest.raises(UserError, match="--json .* does not exist"):
+        results.check_json_path(tmp_path / "missing" / "out.json")
+    results.check_json_path(tmp_path / "out.json")

@@ -1,0 +1,32 @@
+"""Trains a residual network on TFRecords.
+
+    python train_image_classifier.py --model_name=resnet_v2_50
+
+trains on the embedded digits, evaluates on their test split, and leaves checkpoints, model.json and TensorBoard curves
+in runs/digits-resnet_v2_50. Ctrl-C saves; the same command again goes on. `--help` lists all flags.
+"""
+
+import command_line
+from training.config import TrainConfig
+
+
+def main(config):
+    """Trains; returns 130 when interrupted."""
+    from nets import checkpoints
+    from training.evaluation import describe
+    from training.loop import train
+
+    result = train(config)
+    if result.step < result.total_steps:
+        print(f"interrupted at step {result.step} of {result.total_steps}; saved {result.checkpoint}")
+        print("the same command goes on from there")
+        return 130
+    print(f"checkpoint {result.checkpoint}, {result.images_per_second:.0f} images/s in training")
+    print(describe(result.evaluation))
+    if config.json:
+        checkpoints.write_json(config.json, result._asdict())
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main, TrainConfig)

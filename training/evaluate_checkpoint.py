@@ -1,0 +1,155 @@
+"""A checkpoint scored on a split: what `eval_image_classifier.py` runs."""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import sys
+from typing import Literal
+
+from command_line import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Scores a checkpoint: every record of a split once.
+
+    What is left out comes from the model.json beside the checkpoint; what contradicts it is done with a warning.
+    """
+
+    checkpoint_path: pathlib.Path
+    """Folder of a run (its newest checkpoint), or one checkpoint."""
+    dataset_name: str | None = None
+    """Data set; None for the one that the network was trained on."""
+    dataset_dir: str | None = None
+    """Folder with TFRecords and their dataset.json."""
+    dataset_split_name: str | None = None
+    """Split; None for the data set's own evaluation split."""
+    batch_size: int = 100
+    """Images of a step; the result does not depend on it."""
+    model_name: str | None = None
+    """Network, for a checkpoint without model.json."""
+    preprocessing_name: str | None = None
+    """Preprocessing."""
+    eval_image_size: int | None = None
+    """Height and width of the images fed to the network, in pixels."""
+    labels_offset: int | None = None
+    """Taken off each label."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Dtype of the activations."""
+    json: pathlib.Path | None = None
+    """File that gets the result as JSON."""
+    predictions: pathlib.Path | None = None
+    """CSV file that gets a row for each record: record, label, predicted, probability, top_5."""
+
+
+def evaluate_checkpoint(config, show=lambda text: None):
+    """Scores a checkpoint.
+
+    Args:
+      config: An EvalConfig.
+      show: Called with lines about what is scored on what.
+
+    Returns:
+      The dict of `Evaluator.evaluate`, and checkpoint, model_name, dataset, split, preprocessing, image_size,
+      labels_offset, precision.
+
+    Raises:
+      UserError: If a flag, the checkpoint or the data is bad, or they do not fit each other.
+    """
+    from data import catalog, preprocessing, records
+    from nets import checkpoints, nets_factory
+    from training import devices
+    from training.evaluation import Evaluator, PredictionsFile
+
+    if config.batch_size < 1:
+        raise UserError(f"--batch_size is {config.batch_size}, expected at least 1")
+    prefix = checkpoints.find(config.checkpoint_path)
+    described = _describe(config, prefix)
+    dataset = catalog.open_dataset(described["dataset_name"], described["dataset_dir"])
+    split = config.dataset_split_name or dataset.row.eval_split
+    settings, names = _settings(described, dataset)
+
+    model = nets_factory.create_model(**settings, compute_dtype=devices.resolve_precision(config.precision))
+    model.restore(prefix)
+    size = described["image_size"] or dataset.row.image_size or model.default_image_size
+    show(
+        f"{settings['model_name']} from {prefix}, on split {split} of {dataset.name} "
+        f"({dataset.num_records(split)} images), preprocessing {described['preprocessing_name']} at {size} pixels"
+    )
+    function = preprocessing.get_preprocessing(described["preprocessing_name"], is_training=False)
+    preprocess = functools.partial(function, output_height=size, output_width=size)
+    offset = described["labels_offset"]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(records.explain_errors(dataset, split, offset))
+        on_batch = None
+        if config.predictions:
+            on_batch = stack.enter_context(PredictionsFile(config.predictions)).add
+        batches = records.evaluation_batches(dataset, split, preprocess, config.batch_size, offset)
+        result = Evaluator(model).evaluate(batches, names, on_batch)
+    return {
+        "checkpoint": str(prefix),
+        "model_name": settings["model_name"],
+        "dataset": dataset.name,
+        "split": split,
+        "preprocessing": described["preprocessing_name"],
+        "image_size": size,
+        "labels_offset": offset,
+        "precision": model.compute_dtype.name,
+        **result,
+    }
+
+
+def _describe(config, prefix):
+    """What is scored and how: model.json's word, where no flag says otherwise; a flag that contradicts it warns."""
+    from nets import checkpoints, nets_factory
+
+    if config.model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
+        # A foreign checkpoint: flags and the network's own defaults say everything.
+        network = nets_factory.find_network(config.model_name)
+        return {
+            "network": {"model_name": config.model_name},
+            "label_names": None,
+            "preprocessing_name": config.preprocessing_name or network.preprocessing_name,
+            "image_size": config.eval_image_size,
+            "labels_offset": config.labels_offset or 0,
+            "dataset_name": config.dataset_name,
+            "dataset_dir": config.dataset_dir,
+        }
+    description = checkpoints.read_description(prefix)
+    training, recorded = description["training"], description["preprocessing"]
+    if config.model_name not in (None, description["network"]["model_name"]):
+        raise UserError(
+            f"--model_name is {config.model_name}, but {prefix} is a {description['network']['model_name']}; leave the "
+            "flag out"
+        )
+    own_data = config.dataset_name is None and config.dataset_dir is None
+    return {
+        "network": description["network"],
+        "label_names": description["label_names"],
+        "preprocessing_name": _prefer("preprocessing_name", config.preprocessing_name, recorded["name"]),
+        "image_size": _prefer("eval_image_size", config.eval_image_size, recorded["image_size"]),
+        "labels_offset": _prefer("labels_offset", config.labels_offset, description["labels_offset"]),
+        "dataset_name": training["dataset_name"] if own_data else config.dataset_name,
+        "dataset_dir": training["dataset_dir"] if own_data else config.dataset_dir,
+    }
+
+
+def _prefer(flag, given, recorded):
+    if given is None or given == recorded:
+        return recorded
+    print(f"warning: --{flag}={given}, but the checkpoint's network was trained with {recorded}", file=sys.stderr)
+    return given
+
+
+def _settings(described, dataset):
+    """The network's settings and a name for each class; an error where data set and network differ in classes."""
+    offset = described["labels_offset"]
+    names = list(dataset.class_names[offset:])
+    settings = {"num_classes": len(names), **described["network"]}
+    if settings["num_classes"] != len(names):
+        raise UserError(
+            f"the network has {settings['num_classes']} classes, but data set {dataset.name} {len(names)} (of "
+            f"{len(dataset.class_names)}, --labels_offset={offset}); give the data set it was trained on, or the offset"
+        )
+    return settings, described["label_names"] or names

@@ -1,0 +1,142 @@
+"""Exact evaluation: one pass, every record scored once."""
+
+import csv
+import json
+import math
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from command_line import UserError
+
+
+class Predictions(NamedTuple):
+    """What a network says of each image of a batch; NumPy arrays over the batch.
+
+    Attributes:
+      labels: int [batch].
+      top_5: int [batch, min(5, classes)], the most probable classes, best first; of equal ones the lower class.
+      probability: float [batch], of the best class.
+      cross_entropy: float [batch], in nats.
+    """
+
+    labels: np.ndarray
+    top_5: np.ndarray
+    probability: np.ndarray
+    cross_entropy: np.ndarray
+
+
+class Evaluator:
+    """Scores a model; made once and called again, it traces the network once."""
+
+    def __init__(self, model):
+        self._model = model
+        self._score = tf.function(self._score_batch, autograph=False, reduce_retracing=True)
+
+    def predictions(self, batches):
+        """Yields the Predictions of each batch of (images, labels), in their order."""
+        for images, labels in batches:
+            yield Predictions(*(value.numpy() for value in self._score(images, labels)))
+
+    def evaluate(self, batches, class_names, on_batch=None):
+        """Scores batches of (images, labels).
+
+        Args:
+          batches: A finite dataset, such as `data.records.evaluation_batches` makes.
+          class_names: A name for each class of the network.
+          on_batch: Called with the Predictions of each batch.
+
+        Returns:
+          A dict: count, top_1 and top_5 (shares of count), cross_entropy (mean, nats), per_class (a list of class_id,
+          name, count, top_1; top_1 is None without images), confusion_matrix (rows: label, columns: predicted).
+
+        Raises:
+          UserError: If there are no images, or the network's answers are not finite.
+        """
+        classes = len(class_names)
+        confusion = np.zeros([classes, classes], np.int64)
+        count, hits_5, cross_entropy = 0, 0, []
+        for batch in self.predictions(batches):
+            np.add.at(confusion, (batch.labels, batch.top_5[:, 0]), 1)
+            hits_5 += int((batch.top_5 == batch.labels[:, None]).any(axis=1).sum())
+            count += len(batch.labels)
+            cross_entropy.extend(batch.cross_entropy.tolist())
+            if on_batch is not None:
+                on_batch(batch)
+        if not count:
+            raise UserError("no images to evaluate: the split is empty")
+        # fsum: the mean must not depend on how the records fell into batches.
+        mean = math.fsum(cross_entropy) / count
+        if not math.isfinite(mean):
+            bad = int(np.count_nonzero(~np.isfinite(cross_entropy)))
+            raise UserError(f"the network's answers to {bad} of {count} images are not finite: the weights are spoilt")
+        return {
+            "count": count,
+            "top_1": int(np.trace(confusion)) / count,
+            "top_5": hits_5 / count,
+            "cross_entropy": mean,
+            "per_class": [_class_row(index, name, confusion[index]) for index, name in enumerate(class_names)],
+            "confusion_matrix": confusion.tolist(),
+        }
+
+    def _score_batch(self, images, labels):
+        logits, _ = self._model(images, training=False)
+        top = tf.math.top_k(logits, k=min(5, logits.shape[-1]))
+        probability = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+        return labels, top.indices, probability, tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def _class_row(index, name, row):
+    count = int(row.sum())
+    return {"class_id": index, "name": name, "count": count, "top_1": int(row[index]) / count if count else None}
+
+
+class PredictionsFile:
+    """A CSV file with a row for each record: record, label, predicted, probability, top_5.
+
+    A context manager; the file gets its name when the body ends without an error. `record` counts from 0 in file order;
+    top_5 lists class ids, best first, apart by blanks.
+    """
+
+    def __init__(self, path):
+        self._path = pathlib.Path(path)
+        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._record = 0
+
+    def __enter__(self):
+        self._file = open(self._part, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(["record", "label", "predicted", "probability", "top_5"])
+        return self
+
+    def add(self, batch):
+        """Writes the rows of one Predictions."""
+        for label, top_5, probability in zip(batch.labels, batch.top_5, batch.probability, strict=True):
+            # Nine digits give a float32 back exactly.
+            ids = " ".join(map(str, top_5))
+            self._writer.writerow([self._record, label, top_5[0], f"{probability:.9g}", ids])
+            self._record += 1
+
+    def __exit__(self, kind, error, trace):
+        self._file.close()
+        if kind is None:
+            os.replace(self._part, self._path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+
+def describe(result):
+    """The lines that a person reads of a result of `Evaluator.evaluate`."""
+    lines = [
+        f"{result['count']} images scored once each",
+        f"top-1 {result['top_1']:.4f}   top-5 {result['top_5']:.4f}   cross-entropy {result['cross_entropy']:.4f}",
+    ]
+    return "\n".join(lines)
+
+
+def to_json(result):
+    """The result as one line of JSON."""
+    return json.dumps(result)

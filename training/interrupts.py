@@ -1,0 +1,26 @@
+"""Ctrl-C and SIGTERM as a request that is answered between two steps."""
+
+import signal
+
+
+class StopRequest:
+    """Set once a signal came; a context manager. A second Ctrl-C stops at once, as Python does."""
+
+    def __init__(self):
+        self.requested = False
+
+    def __enter__(self):
+        self._handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def __bool__(self):
+        return self.requested
+
+    def _ask(self, number, frame):
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

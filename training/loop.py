@@ -1,0 +1,287 @@
+"""The training loop: one config in, one trained and evaluated network out."""
+
+import functools
+import math
+import time
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from command_line import UserError
+from data import catalog, preprocessing, records
+from nets import checkpoints, nets_factory
+from training import config as configs
+from training import devices
+from training.evaluation import Evaluator
+from training.interrupts import StopRequest
+from training.optimizers import Momentum
+from training.progress import Progress
+from training.run_folder import RunFolder
+from training.schedules import Schedule
+from training.step import TrainStep
+
+
+class TrainResult(NamedTuple):
+    """What came of a run.
+
+    Attributes:
+      step: Steps done in all.
+      total_steps: Steps of the run; more than `step` when it was interrupted.
+      checkpoint: Prefix of the last checkpoint.
+      evaluation: The result of the last evaluation, as `Evaluator.evaluate`'s; None when there was none.
+      images_per_second: Of the training steps of this process, without evaluation and saving; 0 without a step.
+    """
+
+    step: int
+    total_steps: int
+    checkpoint: str
+    evaluation: dict | None
+    images_per_second: float
+
+
+def train(config):
+    """Trains, or goes on training, as the config says.
+
+    Args:
+      config: A configs.TrainConfig.
+
+    Returns:
+      A TrainResult. Its checkpoint holds the weights, the velocities and the step, and the step is the input position:
+      a run that was stopped and taken up again equals one that was not, bit for bit on a CPU.
+
+    Raises:
+      UserError: If a flag, the data or the folder's checkpoint is bad, or the loss is no longer finite.
+    """
+    dataset = catalog.open_dataset(config.dataset_name, config.dataset_dir)
+    config = configs.resolve(config, dataset, nets_factory.find_network(config.model_name))
+    with RunFolder(config.train_dir, config.max_to_keep) as folder, StopRequest() as stop:
+        return _Run(config, dataset, folder, stop).run()
+
+
+class _Run:
+    """The parts of one run, put together."""
+
+    def __init__(self, config, dataset, folder, stop):
+        self._config = config
+        self._dataset = dataset
+        self._folder = folder
+        self._stop = stop
+        self._class_names = list(dataset.class_names[config.labels_offset :])
+        self._image_count = dataset.num_records(config.dataset_split_name)
+        self._steps_per_epoch = self._image_count / config.batch_size
+        self._total_steps = config.max_number_of_steps or math.ceil(config.num_epochs * self._steps_per_epoch)
+        self._strategy = devices.make_strategy()
+        if config.batch_size % self._strategy.num_replicas_in_sync:
+            raise UserError(
+                f"--batch_size is {config.batch_size}, expected a multiple of the {self._strategy.num_replicas_in_sync} "
+                "devices that share it"
+            )
+        before = self._description_of_earlier_run()
+        with self._strategy.scope():
+            self._model = self._make_model()
+            trainable = {name: value for name, value in self._model.variables_by_name.items() if value.trainable}
+            optimizer = Momentum(trainable, config.momentum)
+        self._step = TrainStep(self._model, optimizer, self._make_schedule(), self._strategy, config.label_smoothing)
+        self._values = self._model.variables_by_name | self._step.variables_by_name
+        self._evaluator = Evaluator(self._model)
+        if before:
+            checkpoints.restore(folder.newest(), self._values)
+        checkpoints.write_description(folder.path, self._description())
+
+    def run(self):
+        """Trains from where the folder stands to the end; returns a TrainResult."""
+        first_step = int(self._step.global_step.numpy())
+        batches = iter(self._strategy.experimental_distribute_dataset(self._training_batches(first_step)))
+        writer = tf.summary.create_file_writer(str(self._folder.path))
+        with Progress(first_step, self._total_steps) as progress, writer.as_default():
+            progress.say(self._headline(first_step))
+            meter = _Meter(first_step, self._total_steps, self._config.batch_size)
+            saved_at, evaluation = time.monotonic(), None
+            prefix = self._folder.newest()
+            step = first_step
+            while step < self._total_steps and not self._stop:
+                with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
+                    images, labels = next(batches)
+                meter.add(self._step.step(images, labels))
+                step += 1
+                progress.step(step)
+                if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
+                    self._log(step, meter, progress)
+                due = self._evaluation_is_due(step)
+                if due or self._stop or time.monotonic() - saved_at > self._config.save_interval_secs:
+                    meter.pause()
+                    prefix = self._folder.save(step, self._values)
+                    saved_at = time.monotonic()
+                if due and not self._stop:
+                    evaluation = self._evaluate(step, progress)
+                meter.resume()
+            if step == first_step and not self._stop:
+                evaluation = self._evaluate(step, progress)
+        return TrainResult(step, self._total_steps, str(prefix), evaluation, meter.images_per_second_of_all)
+
+    def _make_model(self):
+        config = self._config
+        return nets_factory.create_model(
+            config.model_name,
+            len(self._class_names),
+            weight_decay=config.weight_decay,
+            batch_norm_decay=config.batch_norm_decay,
+            zero_gamma=config.zero_gamma,
+            compute_dtype=devices.resolve_precision(config.precision),
+            seed=config.seed,
+        )
+
+    def _make_schedule(self):
+        config = self._config
+        epochs = self._total_steps / self._steps_per_epoch
+        return Schedule(
+            kind=config.learning_rate_decay_type,
+            learning_rate=config.learning_rate,
+            end_learning_rate=config.end_learning_rate,
+            total_steps=self._total_steps,
+            steps_per_epoch=self._steps_per_epoch,
+            warmup_epochs=config.warmup_epochs,
+            decay_factor=config.learning_rate_decay_factor,
+            epochs_per_decay=config.num_epochs_per_decay,
+            # The paper's ImageNet schedule, 30, 60 and 80 of 90 epochs, for a run of any length.
+            decay_epochs=config.learning_rate_decay_epochs or (epochs / 3, epochs * 2 / 3, epochs * 8 / 9),
+        )
+
+    def _preprocess(self, is_training):
+        size = self._config.train_image_size
+        function = preprocessing.get_preprocessing(self._config.preprocessing_name, is_training)
+        return functools.partial(function, output_height=size, output_width=size)
+
+    def _training_batches(self, first_step):
+        config = self._config
+        return records.training_batches(
+            self._dataset,
+            config.dataset_split_name,
+            self._preprocess(is_training=True),
+            config.batch_size,
+            config.seed,
+            first_step=first_step,
+            labels_offset=config.labels_offset,
+        )
+
+    def _evaluation_is_due(self, step):
+        interval = self._config.eval_every_epochs * self._steps_per_epoch
+        return step == self._total_steps or (interval > 0 and step // interval > (step - 1) // interval)
+
+    def _evaluate(self, step, progress):
+        config = self._config
+        split = config.eval_split_name
+        batches = records.evaluation_batches(
+            self._dataset, split, self._preprocess(is_training=False), config.batch_size, config.labels_offset
+        )
+        with records.explain_errors(self._dataset, split, config.labels_offset):
+            result = self._evaluator.evaluate(batches, self._class_names)
+        for name in ("top_1", "top_5", "cross_entropy"):
+            tf.summary.scalar(f"{split}/{name}", result[name], step)
+        progress.say(
+            f"step {step}: {split} top-1 {result['top_1']:.4f}, top-5 {result['top_5']:.4f}, cross-entropy "
+            f"{result['cross_entropy']:.4f} ({result['count']} images)"
+        )
+        return result
+
+    def _log(self, step, meter, progress):
+        metrics, images_per_second, seconds_left = meter.take(step)
+        if not math.isfinite(metrics["loss"]):
+            newest = self._folder.newest()
+            raise UserError(
+                f"the loss is {metrics['loss']} at step {step}, learning rate {metrics['learning_rate']:.6g}; lower "
+                f"--learning_rate or warm up longer (--warmup_epochs); last good checkpoint: {newest or 'none'}"
+            )
+        for name, value in metrics.items():
+            tf.summary.scalar(f"train/{name}", value, step)
+        tf.summary.scalar("train/images_per_second", images_per_second, step)
+        progress.log(step, metrics, images_per_second, seconds_left)
+
+    def _headline(self, first_step):
+        config = self._config
+        parameters = sum(int(tf.size(variable)) for variable in self._model.trainable_variables)
+        start = f"from step {first_step} of {self._total_steps}" if first_step else f"{self._total_steps} steps"
+        if first_step >= self._total_steps:
+            start = (
+                f"already at step {first_step} of {self._total_steps} (--num_epochs or another --train_dir trains on)"
+            )
+        return (
+            f"{config.model_name} ({parameters:,} parameters) on {self._dataset.name} ({self._image_count} images, "
+            f"{config.train_image_size} pixels), batch {config.batch_size}, {self._model.compute_dtype.name}, "
+            f"{self._strategy.num_replicas_in_sync} device(s), folder {self._folder.path}: {start}"
+        )
+
+    def _description(self):
+        """What model.json holds; see `checkpoints.read_description`."""
+        row = preprocessing.PREPROCESSING[self._config.preprocessing_name]
+        return {
+            "network": self._model.settings,
+            "preprocessing": row.settings(self._config.train_image_size),
+            "labels_offset": self._config.labels_offset,
+            "label_names": self._class_names,
+            "training": configs.to_json(self._config),
+        }
+
+    def _description_of_earlier_run(self):
+        """The description of the run that the folder's checkpoint comes from, or None without a checkpoint.
+
+        Raises:
+          UserError: If that was another run than this one.
+        """
+        if self._folder.newest() is None:
+            return None
+        description = checkpoints.read_description(self._folder.path)
+        different = configs.differences(description.get("training", {}), self._config)
+        if different:
+            raise UserError(
+                f"{self._folder.path} holds another run: {'; '.join(different)}. Give the same flags to go on with it, or "
+                "another --train_dir"
+            )
+        return description
+
+
+class _Meter:
+    """Means of the metrics since the last log line, and the pace of training without what is not training."""
+
+    def __init__(self, first_step, total_steps, batch_size):
+        self._first_step = self._logged_step = first_step
+        self._total_steps = total_steps
+        self._batch_size = batch_size
+        self._metrics = []
+        self._seconds = self._logged_seconds = 0.0
+        self._since = time.monotonic()
+
+    def add(self, metrics):
+        """Adds the metrics of a step; their values are fetched when they are logged, so that steps need not wait."""
+        self._metrics.append(metrics)
+
+    def pause(self):
+        """Stops the clock."""
+        if self._since is not None:
+            self._seconds += time.monotonic() - self._since
+            self._since = None
+
+    def resume(self):
+        """Lets the clock run again."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def take(self, step):
+        """Returns the means since the last call, the images/s since then, and the seconds to the end at this pace."""
+        metrics = {
+            name: math.fsum(float(value[name]) for value in self._metrics) / len(self._metrics)
+            for name in self._metrics[0]
+        }
+        metrics["learning_rate"] = float(self._metrics[-1]["learning_rate"])
+        self._metrics = []
+        self.pause()
+        self.resume()
+        step_seconds = (self._seconds - self._logged_seconds) / (step - self._logged_step)
+        self._logged_step, self._logged_seconds = step, self._seconds
+        return metrics, self._batch_size / step_seconds, step_seconds * (self._total_steps - step)
+
+    @property
+    def images_per_second_of_all(self):
+        """Images/s over all steps so far, the first one, which traces the network, among them."""
+        steps = self._logged_step - self._first_step
+        return steps * self._batch_size / self._logged_seconds if steps else 0.0

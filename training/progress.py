@@ -1,0 +1,67 @@
+"""What a run shows while it goes on: a bar on a terminal, log lines elsewhere."""
+
+import datetime
+
+import rich.console
+import rich.progress
+
+
+class Progress:
+    """Shows steps done, loss, train top-1, rate, images/s and time left; a context manager."""
+
+    def __init__(self, first_step, total_steps):
+        """Args: first_step: steps done before; total_steps: steps of the whole run."""
+        self._total_steps = total_steps
+        self._console = rich.console.Console(highlight=False, soft_wrap=True)
+        self._bar = None
+        if self._console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("step"),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.BarColumn(bar_width=None),
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=total_steps, completed=first_step)
+
+    def __enter__(self):
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error):
+        if self._bar:
+            self._bar.stop()
+
+    def step(self, step):
+        """Moves the bar."""
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+
+    def log(self, step, metrics, images_per_second, seconds_left):
+        """Shows the means over the steps since the last call.
+
+        Args:
+          step: Steps done.
+          metrics: A dict of loss, cross_entropy, top_1, learning_rate.
+          images_per_second: Over the same steps.
+          seconds_left: Of the whole run, at this pace.
+        """
+        text = (
+            f"loss {metrics['loss']:.4f} (cross-entropy {metrics['cross_entropy']:.4f})  "
+            f"train top-1 {metrics['top_1']:.4f}  rate {metrics['learning_rate']:.5f}  {images_per_second:.0f} images/s"
+        )
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=text)
+        else:
+            left = datetime.timedelta(seconds=round(seconds_left))
+            print(f"step {step}/{self._total_steps}  {text}  {left} left", flush=True)
+
+    def say(self, text):
+        """Prints a line that stays."""
+        if self._bar:
+            self._console.print(text, markup=False)
+        else:
+            print(text, flush=True)

@@ -1,0 +1,82 @@
+"""The folder of a run: its checkpoints, its description, its lock."""
+
+import fcntl
+import pathlib
+import re
+
+import tensorflow as tf
+
+from command_line import UserError
+from nets import checkpoints
+
+_CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
+
+
+class RunFolder:
+    """A folder that one run at a time writes checkpoints into; a context manager that holds its lock.
+
+    Attributes:
+      path: The folder.
+    """
+
+    def __init__(self, path, max_to_keep=5):
+        self.path = pathlib.Path(path)
+        self._max_to_keep = max_to_keep
+
+    def __enter__(self):
+        """Makes the folder and locks it.
+
+        Raises:
+          UserError: If the path is a file, or another process holds the lock.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--train_dir {self.path} is a file, expected a folder; name another")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until __exit__
+        try:
+            # The system drops the lock when the process ends, however it ends: no stale lock is left behind.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise UserError(
+                f"another run writes into {self.path}; wait for it, or give this one another --train_dir"
+            ) from error
+        return self
+
+    def __exit__(self, *error):
+        self._lock.close()
+
+    def newest(self):
+        """The prefix of the checkpoint with the highest step, or None."""
+        steps = self._steps()
+        return self._prefix(steps[-1]) if steps else None
+
+    def save(self, step, values):
+        """Writes a checkpoint, then deletes the oldest ones past the number to keep.
+
+        Args:
+          step: Steps done.
+          values: A dict of name -> variable.
+
+        Returns:
+          Its prefix.
+
+        Raises:
+          UserError: If it cannot be written; the older ones stay.
+        """
+        prefix = self._prefix(step)
+        checkpoints.write(prefix, values)
+        for old in self._steps()[: -self._max_to_keep]:
+            for path in self.path.glob(f"model.ckpt-{old}.*"):
+                path.unlink()
+        kept = [str(self._prefix(step)) for step in self._steps()]
+        # The index that TensorFlow's own tools read.
+        tf.compat.v1.train.update_checkpoint_state(str(self.path), kept[-1], all_model_checkpoint_paths=kept)
+        return prefix
+
+    def _prefix(self, step):
+        return self.path / f"model.ckpt-{step}"
+
+    def _steps(self):
+        matches = (_CHECKPOINT.fullmatch(path.name) for path in self.path.iterdir())
+        return sorted(int(match[1]) for match in matches if match)

@@ -1,0 +1,114 @@
+"""The training step, which the trainer runs and the benchmarks time."""
+
+import tensorflow as tf
+
+from training.optimizers import LossScale
+
+
+class TrainStep(tf.Module):
+    """Forward, backward and update of a model under a tf.distribute strategy.
+
+    Attributes:
+      global_step: int64 variable, the number of steps done.
+      loss_scale: The optimizers.LossScale; it scales in float16 only.
+    """
+
+    def __init__(self, model, optimizer, learning_rate_fn, strategy=None, label_smoothing=0.0):
+        """Makes the step.
+
+        Args:
+          model: A SlimModel made in the scope of `strategy`.
+          optimizer: An optimizers.Momentum over the model's trainable variables; None where `step` is not called.
+          learning_rate_fn: From the step (int64) to the rate; None where `step` is not called.
+          strategy: A tf.distribute strategy; None for the current one.
+          label_smoothing: The part of the label's probability that is spread over all classes, in [0, 1).
+        """
+        super().__init__()
+        self._model = model
+        self._optimizer = optimizer
+        self._learning_rate_fn = learning_rate_fn
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._label_smoothing = label_smoothing
+        self._variables = model.trainable_variables
+        with self._strategy.scope():
+            self.global_step = tf.Variable(
+                0,
+                dtype=tf.int64,
+                trainable=False,
+                name="global_step",
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            self.loss_scale = LossScale(dynamic=model.compute_dtype == tf.float16)
+
+    @property
+    def variables_by_name(self):
+        """What a checkpoint holds besides the model: the step, the velocities and the loss scale, by name."""
+        slots = self._optimizer.slots_by_name if self._optimizer else {}
+        return {"global_step": self.global_step} | slots | self.loss_scale.variables_by_name
+
+    @tf.function(autograph=False)
+    def step(self, images, labels):
+        """Trains on one global batch.
+
+        Args:
+          images: Preprocessed images, [batch, height, width, 3], or the strategy's per-replica values.
+          labels: int32 [batch], likewise.
+
+        Returns:
+          A dict of float32 scalars: loss (cross-entropy plus L2), cross_entropy, top_1 (share of the batch, before the
+          update) and learning_rate.
+        """
+        return self._over_replicas(self._replica_step, images, labels)
+
+    @tf.function(autograph=False)
+    def forward_backward(self, images, labels):
+        """Computes what a step computes, but updates no weight; batch norm moves its averages.
+
+        Returns:
+          The loss, a float32 scalar, and the gradients in the order of the model's trainable variables; for one replica.
+        """
+        metrics, gradients = self._gradients(images, labels)
+        return metrics["loss"], gradients
+
+    @tf.function(autograph=False)
+    def forward(self, images):
+        """Computes logits in inference mode, float32 [batch, num_classes]."""
+        return self._model(images, training=False)[0]
+
+    def _over_replicas(self, function, *arguments):
+        per_replica = self._strategy.run(function, args=arguments)
+        return {
+            name: self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+            for name, value in per_replica.items()
+        }
+
+    def _replica_step(self, images, labels):
+        metrics, gradients = self._gradients(images, labels)
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        gradients, keep = self.loss_scale.unscale(gradients)
+        learning_rate = self._learning_rate_fn(self.global_step)
+        self._optimizer.apply(gradients, learning_rate, keep)
+        self.global_step.assign_add(1)
+        return metrics | {"learning_rate": learning_rate}
+
+    def _gradients(self, images, labels):
+        """Returns metrics of this replica's part of the batch, and scaled gradients that sum to the whole batch's."""
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            logits, _ = self._model(images, training=True)
+            cross_entropy = tf.reduce_mean(self._cross_entropy(labels, logits))
+            loss = cross_entropy + self._model.regularization_loss()
+            scaled = self.loss_scale.scale(loss / replicas)
+        gradients = tape.gradient(scaled, self._variables)
+        hits = tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels
+        top_1 = tf.reduce_mean(tf.cast(hits, tf.float32))
+        return {"loss": loss, "cross_entropy": cross_entropy, "top_1": top_1}, gradients
+
+    def _cross_entropy(self, labels, logits):
+        if not self._label_smoothing:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        classes = logits.shape[-1]
+        targets = tf.one_hot(labels, classes) * (1.0 - self._label_smoothing) + self._label_smoothing / classes
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
