@@ -71,11 +71,9 @@ class _Run:
         self._steps_per_epoch = self._image_count / config.batch_size
         self._total_steps = config.max_number_of_steps or math.ceil(config.num_epochs * self._steps_per_epoch)
         self._strategy = devices.make_strategy()
-        if config.batch_size % self._strategy.num_replicas_in_sync:
-            raise UserError(
-                f"--batch_size is {config.batch_size}, expected a multiple of the {self._strategy.num_replicas_in_sync} "
-                "devices that share it"
-            )
+        replicas = self._strategy.num_replicas_in_sync
+        if config.batch_size % replicas:
+            raise UserError(f"--batch_size is {config.batch_size}, expected a multiple of the {replicas} devices")
         before = self._description_of_earlier_run()
         with self._strategy.scope():
             self._model = self._make_model()
@@ -100,9 +98,7 @@ class _Run:
             prefix = self._folder.newest()
             step = first_step
             while step < self._total_steps and not self._stop:
-                with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
-                    images, labels = next(batches)
-                meter.add(self._step.step(images, labels))
+                meter.add(self._step.step(*self._next(batches)))
                 step += 1
                 progress.step(step)
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
@@ -164,6 +160,10 @@ class _Run:
             labels_offset=config.labels_offset,
         )
 
+    def _next(self, batches):
+        with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
+            return next(batches)
+
     def _evaluation_is_due(self, step):
         interval = self._config.eval_every_epochs * self._steps_per_epoch
         return step == self._total_steps or (interval > 0 and step // interval > (step - 1) // interval)
@@ -171,10 +171,10 @@ class _Run:
     def _evaluate(self, step, progress):
         config = self._config
         split = config.eval_split_name
-        batches = records.evaluation_batches(
-            self._dataset, split, self._preprocess(is_training=False), config.batch_size, config.labels_offset
-        )
         with records.explain_errors(self._dataset, split, config.labels_offset):
+            batches = records.evaluation_batches(
+                self._dataset, split, self._preprocess(is_training=False), config.batch_size, config.labels_offset
+            )
             result = self._evaluator.evaluate(batches, self._class_names)
         for name in ("top_1", "top_5", "cross_entropy"):
             tf.summary.scalar(f"{split}/{name}", result[name], step)
@@ -234,8 +234,8 @@ class _Run:
         different = configs.differences(description.get("training", {}), self._config)
         if different:
             raise UserError(
-                f"{self._folder.path} holds another run: {'; '.join(different)}. Give the same flags to go on with it, or "
-                "another --train_dir"
+                f"{self._folder.path} holds another run: {'; '.join(different)}. Give the same flags to go on with it, "
+                "or another --train_dir"
             )
         return description
 

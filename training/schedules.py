@@ -20,7 +20,7 @@ class Schedule:
       end_learning_rate: Rate at the end of polynomial and cosine.
       total_steps: Steps of the run, at which polynomial and cosine end.
       steps_per_epoch: Records of the training split over the global batch.
-      warmup_epochs: Epochs in which the rate rises from 0 in a straight line; the rate is the lower of ramp and schedule.
+      warmup_epochs: Epochs in which a ramp rises to the rate in a straight line; the lower of ramp and schedule holds.
       decay_factor: What a drop multiplies the rate by (step, exponential).
       epochs_per_decay: Epochs between two drops (exponential).
       decay_epochs: Epochs of the drops (step).

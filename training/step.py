@@ -65,7 +65,7 @@ class TrainStep(tf.Module):
         """Computes what a step computes, but updates no weight; batch norm moves its averages.
 
         Returns:
-          The loss, a float32 scalar, and the gradients in the order of the model's trainable variables; for one replica.
+          The loss, a float32 scalar, and the gradients in the order of the model's trainable variables.
         """
         metrics, gradients = self._gradients(images, labels)
         return metrics["loss"], gradients
