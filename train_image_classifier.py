@@ -21,7 +21,8 @@ def main(config):
         print(f"interrupted at step {result.step} of {result.total_steps}; saved {result.checkpoint}")
         print("the same command goes on from there")
         return 130
-    print(f"checkpoint {result.checkpoint}, {result.images_per_second:.0f} images/s in training")
+    pace = f", {result.images_per_second:.0f} images/s in training" if result.images_per_second else ""
+    print(f"checkpoint {result.checkpoint}{pace}")
     print(describe(result.evaluation))
     if config.json:
         checkpoints.write_json(config.json, result._asdict())

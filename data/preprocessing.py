@@ -56,12 +56,6 @@ class Preprocessing:
         """What a checkpoint records, JSON-able: the family's name, the side in pixels, the family's own."""
         return {"name": self.name, "image_size": image_size, **_json_able(dataclasses.asdict(self))}
 
-    def train(self, image, height, width, seed):
-        raise NotImplementedError
-
-    def evaluate(self, image, height, width):
-        raise NotImplementedError
-
 
 @dataclasses.dataclass(frozen=True)
 class Vgg(Preprocessing):

@@ -121,10 +121,12 @@ class PredictionsFile:
             self._record += 1
 
     def __exit__(self, kind, error, trace):
-        self._file.close()
-        if kind is None:
-            os.replace(self._part, self._path)
-        else:
+        try:
+            self._file.close()
+            if kind is None:
+                os.replace(self._part, self._path)
+        finally:
+            # There no longer, unless the body, the last flush or the renaming failed.
             self._part.unlink(missing_ok=True)
 
 

@@ -29,14 +29,15 @@ class TrainResult(NamedTuple):
       total_steps: Steps of the run; more than `step` when it was interrupted.
       checkpoint: Prefix of the last checkpoint.
       evaluation: The result of the last evaluation, as `Evaluator.evaluate`'s; None when there was none.
-      images_per_second: Of the training steps of this process, without evaluation and saving; 0 without a step.
+      images_per_second: Of the training steps of this process but the first, which traces the network; evaluation and
+        saving are not in it. None before the second step.
     """
 
     step: int
     total_steps: int
     checkpoint: str
     evaluation: dict | None
-    images_per_second: float
+    images_per_second: float | None
 
 
 def train(config):
@@ -194,7 +195,8 @@ class _Run:
             )
         for name, value in metrics.items():
             tf.summary.scalar(f"train/{name}", value, step)
-        tf.summary.scalar("train/images_per_second", images_per_second, step)
+        if images_per_second:
+            tf.summary.scalar("train/images_per_second", images_per_second, step)
         progress.log(step, metrics, images_per_second, seconds_left)
 
     def _headline(self, first_step):
@@ -241,19 +243,23 @@ class _Run:
 
 
 class _Meter:
-    """Means of the metrics since the last log line, and the pace of training without what is not training."""
+    """Means of the metrics since the last log line, and the pace of training without what is not training.
+
+    The first step traces the network and takes many times as long as the others; the pace leaves it out.
+    """
 
     def __init__(self, first_step, total_steps, batch_size):
-        self._first_step = self._logged_step = first_step
+        self._first_timed_step = self._logged_step = first_step + 1
         self._total_steps = total_steps
         self._batch_size = batch_size
         self._metrics = []
         self._seconds = self._logged_seconds = 0.0
-        self._since = time.monotonic()
+        self._since = None
 
     def add(self, metrics):
         """Adds the metrics of a step; their values are fetched when they are logged, so that steps need not wait."""
         self._metrics.append(metrics)
+        self.resume()
 
     def pause(self):
         """Stops the clock."""
@@ -267,7 +273,10 @@ class _Meter:
             self._since = time.monotonic()
 
     def take(self, step):
-        """Returns the means since the last call, the images/s since then, and the seconds to the end at this pace."""
+        """Returns the means since the last call, the images/s since then and the seconds to the end at this pace.
+
+        Pace and seconds are None as long as no step was timed.
+        """
         metrics = {
             name: math.fsum(float(value[name]) for value in self._metrics) / len(self._metrics)
             for name in self._metrics[0]
@@ -276,12 +285,14 @@ class _Meter:
         self._metrics = []
         self.pause()
         self.resume()
+        if step == self._logged_step:
+            return metrics, None, None
         step_seconds = (self._seconds - self._logged_seconds) / (step - self._logged_step)
         self._logged_step, self._logged_seconds = step, self._seconds
         return metrics, self._batch_size / step_seconds, step_seconds * (self._total_steps - step)
 
     @property
     def images_per_second_of_all(self):
-        """Images/s over all steps so far, the first one, which traces the network, among them."""
-        steps = self._logged_step - self._first_step
-        return steps * self._batch_size / self._logged_seconds if steps else 0.0
+        """Images/s over all logged steps but the first; None before the second."""
+        steps = self._logged_step - self._first_timed_step
+        return steps * self._batch_size / self._logged_seconds if steps > 0 else None

@@ -23,19 +23,21 @@ class Momentum(tf.Module):
             for name, variable in variables_by_name.items()
         }
 
-    def apply(self, gradients, learning_rate, keep):
+    def apply(self, gradients, learning_rate, keep=None):
         """Updates the variables; called in a replica.
 
         Args:
           gradients: Float32 gradients, already summed over the replicas, in the order of the variables.
           learning_rate: Float32 scalar.
-          keep: Boolean scalar; False leaves variables and velocities exactly as they are.
+          keep: Boolean scalar; False leaves variables and velocities exactly as they are. None is always True.
         """
-        # A branch could not hold the merge over replicas, so a dropped step is an update by nothing:
-        # velocity = 1 * velocity + 0; variable -= 0 * velocity.
-        gradients = [tf.where(keep, gradient, tf.zeros_like(gradient)) for gradient in gradients]
-        momentum = tf.where(keep, self._momentum, 1.0)
-        learning_rate = tf.where(keep, learning_rate, 0.0)
+        momentum = tf.constant(self._momentum)
+        if keep is not None:
+            # A branch could not hold the merge over replicas, so a dropped step is an update by nothing:
+            # velocity = 1 * velocity + 0; variable -= 0 * velocity.
+            gradients = [tf.where(keep, gradient, tf.zeros_like(gradient)) for gradient in gradients]
+            momentum = tf.where(keep, momentum, 1.0)
+            learning_rate = tf.where(keep, learning_rate, 0.0)
         context = tf.distribute.get_replica_context()
         context.merge_call(self._update_all, args=(gradients, learning_rate, momentum))
 
@@ -76,10 +78,10 @@ class LossScale(tf.Module):
         """Divides summed gradients by the scale and adapts it; called in a replica.
 
         Returns:
-          The gradients, and a boolean scalar: whether the step is to be kept.
+          The gradients, and a boolean scalar: whether the step is to be kept (None for always).
         """
         if not self._dynamic:
-            return gradients, tf.constant(True)
+            return gradients, None
         gradients = [gradient / self._scale for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
         steps = tf.where(finite, self._finite_steps + 1, 0)

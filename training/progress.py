@@ -46,18 +46,19 @@ class Progress:
         Args:
           step: Steps done.
           metrics: A dict of loss, cross_entropy, top_1, learning_rate.
-          images_per_second: Over the same steps.
-          seconds_left: Of the whole run, at this pace.
+          images_per_second: Over the same steps; None when not known yet.
+          seconds_left: Of the whole run, at this pace; None likewise.
         """
+        pace = f"{images_per_second:.0f} images/s" if images_per_second else "- images/s"
         text = (
             f"loss {metrics['loss']:.4f} (cross-entropy {metrics['cross_entropy']:.4f})  "
-            f"train top-1 {metrics['top_1']:.4f}  rate {metrics['learning_rate']:.5f}  {images_per_second:.0f} images/s"
+            f"train top-1 {metrics['top_1']:.4f}  rate {metrics['learning_rate']:.5f}  {pace}"
         )
         if self._bar:
             self._bar.update(self._task, completed=step, description=text)
         else:
-            left = datetime.timedelta(seconds=round(seconds_left))
-            print(f"step {step}/{self._total_steps}  {text}  {left} left", flush=True)
+            left = "" if seconds_left is None else f"  {datetime.timedelta(seconds=round(seconds_left))} left"
+            print(f"step {step}/{self._total_steps}  {text}{left}", flush=True)
 
     def say(self, text):
         """Prints a line that stays."""
