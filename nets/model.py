@@ -57,7 +57,7 @@ class SlimModel(tf.Module):
         self.default_image_size = default_image_size
         self._network_fn = network_fn
         self.compute_dtype = tf.as_dtype(compute_dtype)
-        self._inference = tf.function(self._build, autograph=False, reduce_retracing=True)
+        self._traced = tf.function(self._build, autograph=False, reduce_retracing=True)
         self._feature_functions = {}
         specs = self._variable_specs()
         self.variables_by_name = {spec.name: _make_variable(spec, seed) for spec in specs}
@@ -74,7 +74,7 @@ class SlimModel(tf.Module):
           end_points: Activations by name, as the network function returns them.
         """
         if tf.executing_eagerly():
-            return self._inference(tf.convert_to_tensor(images), training)
+            return self._traced(tf.convert_to_tensor(images), training)
         return self._build(images, training)
 
     @property
@@ -173,7 +173,8 @@ class SlimModel(tf.Module):
         return list(specs.values())
 
     def _full_name(self, name, known):
-        for candidate in (name, f"{self.name}/{name}"):
+        scope = self.settings.get("scope", self.name)
+        for candidate in (name, f"{scope}/{name}"):
             if candidate in known:
                 return candidate
         raise UserError(f"unknown end point {name!r}; known: {', '.join(known)}")
