@@ -31,9 +31,10 @@ def run(main, config_class, args=None):
       config_class: A dataclass; each field is a flag, its docstring the help.
       args: Flags, `sys.argv[1:]` when None.
     """
-    import tyro
-
     try:
+        # Within, so that Ctrl-C is answered here too: importing takes a good part of a second.
+        import tyro
+
         config = tyro.cli(config_class, args=args, use_underscores=True)
         status = _call(main, config)
         sys.stdout.flush()
@@ -85,7 +86,7 @@ def _stderr_kept_for_errors():
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # Not Ctrl-C, which the notes do not explain.
             held.seek(0)
             os.write(kept, held.read())
             raise

@@ -17,8 +17,9 @@ def main(config):
     from training.loop import train
 
     result = train(config)
-    if result.step < result.total_steps:
-        print(f"interrupted at step {result.step} of {result.total_steps}; saved {result.checkpoint}")
+    if result.step < result.total_steps or result.evaluation is None:
+        saved = f"saved {result.checkpoint}" if result.checkpoint else "nothing to save yet"
+        print(f"interrupted at step {result.step} of {result.total_steps}; {saved}")
         print("the same command goes on from there")
         return 130
     pace = f", {result.images_per_second:.0f} images/s in training" if result.images_per_second else ""

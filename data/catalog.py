@@ -59,6 +59,9 @@ class DatasetRow:
     recipe: Recipe = Recipe()
 
 
+# https://arxiv.org/abs/1512.03385, section 4.2: batches of 128, 64,000 steps, rate 0.1, weight decay 0.0001.
+_CIFAR_RECIPE = Recipe(batch_size=128, num_epochs=164, learning_rate=0.1, weight_decay=1e-4)
+
 DATASETS = {
     "digits": DatasetRow(
         preprocessing_name="digits",
@@ -74,6 +77,13 @@ DATASETS = {
             eval_every_epochs=2,
         ),
     ),
+    "cifar10": DatasetRow(preprocessing_name="cifar", image_size=32, recipe=_CIFAR_RECIPE),
+    "cifar100": DatasetRow(preprocessing_name="cifar", image_size=32, recipe=_CIFAR_RECIPE),
+    # A mirrored digit is another sign, or none: the digits' preprocessing never flips.
+    "mnist": DatasetRow(preprocessing_name="digits", image_size=28),
+    "fashion_mnist": DatasetRow(preprocessing_name="cifar", image_size=28),
+    "flowers": DatasetRow(eval_split="validation"),
+    "imagenet": DatasetRow(eval_split="validation"),
 }
 
 

@@ -16,6 +16,10 @@ import tensorflow as tf
 from command_line import UserError
 
 DESCRIPTION = "model.json"
+UNFINISHED = ".saving-"  # How the names of folders begin in which a checkpoint is being written.
+
+# What TensorFlow's reader raises for damaged files; IndexError where the data end too early.
+_UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 def write(prefix, values):
@@ -31,7 +35,7 @@ def write(prefix, values):
     prefix = pathlib.Path(prefix)
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=prefix.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=prefix.parent) as folder:
             part = pathlib.Path(folder) / prefix.name
             tf.raw_ops.SaveV2(
                 prefix=str(part),
@@ -43,7 +47,7 @@ def write(prefix, values):
             for path in sorted(pathlib.Path(folder).iterdir(), key=lambda path: path.suffix == ".index"):
                 path.replace(prefix.parent / path.name)
     except (OSError, tf.errors.OpError) as error:
-        reason = error.message.splitlines()[0] if isinstance(error, tf.errors.OpError) else error
+        reason = _first_line(error)
         raise UserError(f"checkpoint {prefix} could not be written: {reason}; nothing was changed") from error
 
 
@@ -61,7 +65,7 @@ def find(path):
     """
     path = os.fspath(path)
     if os.path.isdir(path):
-        newest = tf.train.latest_checkpoint(path)
+        newest = _newest_in(path)
         if newest is None:
             raise UserError(f"no checkpoint in folder {path}: expected a file named checkpoint and the files it names")
         return newest
@@ -70,11 +74,24 @@ def find(path):
         prefix = prefix.removesuffix(ending)
     if ".data-" in os.path.basename(prefix):
         prefix = prefix[: prefix.rindex(".data-")]
-    if not (os.path.isfile(prefix + ".index") or os.path.isfile(prefix)):
+    if not _is_checkpoint(prefix):
         folder = os.path.dirname(prefix) or "."
         known = sorted(os.path.basename(name)[: -len(".index")] for name in glob.glob(f"{glob.escape(folder)}/*.index"))
         raise UserError(f"no checkpoint at {path}; in its folder: {', '.join(known) or 'none'}")
     return prefix
+
+
+def _newest_in(folder):
+    state = tf.train.get_checkpoint_state(folder)
+    if state is None:
+        return None
+    # Many programs write full paths, which are those of another folder once this one was moved or copied.
+    candidates = (os.path.join(folder, os.path.basename(state.model_checkpoint_path)), state.model_checkpoint_path)
+    return next(filter(_is_checkpoint, candidates), None)
+
+
+def _is_checkpoint(prefix):
+    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)
 
 
 def reader(path):
@@ -89,7 +106,7 @@ def reader(path):
     prefix = find(path)
     try:
         return tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"checkpoint {prefix} cannot be read: {_first_line(error)}; take another copy of it") from error
 
 
@@ -123,7 +140,7 @@ def restore(path, variables_by_name):
     for name in variables_by_name:
         try:
             values[name] = file.get_tensor(name)
-        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        except _UNREADABLE as error:
             raise UserError(f"checkpoint {prefix}: {name} cannot be read: {_first_line(error)}") from error
     for name, variable in variables_by_name.items():
         variable.assign(values[name])
@@ -131,8 +148,9 @@ def restore(path, variables_by_name):
 
 
 def _first_line(error):
+    """TensorFlow's own words, without the name of the op that it puts around them."""
     message = getattr(error, "message", None) or str(error)
-    return message.strip().splitlines()[0]
+    return message.strip().splitlines()[0].split("}}")[-1].split(" [Op:")[0].strip()
 
 
 def _mismatch(prefix, missing, reshaped, unexpected, most=8):
@@ -177,29 +195,39 @@ def read_description(path):
     file = (path if path.is_dir() else path.parent) / DESCRIPTION
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
-        description["network"]["model_name"]
+        description["network"]["model_name"], description["preprocessing"]["name"]
+        missing = {"labels_offset", "label_names", "training"} - set(description)
+        if missing:
+            raise KeyError(*sorted(missing))
     except FileNotFoundError as error:
         raise UserError(
             f"no {DESCRIPTION} beside checkpoint {path}: expected {file}, which the trainer writes; for a foreign "
-            "checkpoint name the network with --model_name and --num_classes"
+            "checkpoint name the network with --model_name"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not a description of a network ({error}); take another copy of it") from error
+        raise UserError(f"{file} is not a description of a network ({error!r}); take another copy of it") from error
     return description
 
 
 def write_json(path, value):
-    """Writes a JSON file under a temporary name, then renames it, so that a reader never sees half of it."""
+    """Writes a JSON file under a temporary name, then renames it, so that a reader never sees half of it.
+
+    Raises:
+      UserError: If it cannot be written; an earlier file of that name stays.
+    """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                json.dump(value, file, indent=2, ensure_ascii=False)
+                file.write("\n")
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(part)
+            raise
+    except OSError as error:  # Its own text need not name the file.
+        raise UserError(f"{path} could not be written: {error}; make room, or name another place") from error

@@ -52,13 +52,14 @@ class SlimModel(tf.Module):
         super().__init__(name=settings["model_name"])
         if compute_dtype not in COMPUTE_DTYPES:
             raise UserError(f"compute_dtype is {compute_dtype!r}, expected one of: {', '.join(COMPUTE_DTYPES)}")
-        self.settings = settings
+        # Past tf.Module's own __setattr__, which wraps a dict for tracking: json and SavedModel then refuse it.
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "_feature_functions", {})
         self.num_classes = settings["num_classes"]
         self.default_image_size = default_image_size
         self._network_fn = network_fn
         self.compute_dtype = tf.as_dtype(compute_dtype)
         self._traced = tf.function(self._build, autograph=False, reduce_retracing=True)
-        self._feature_functions = {}
         specs = self._variable_specs()
         self.variables_by_name = {spec.name: _make_variable(spec, seed) for spec in specs}
 
@@ -184,11 +185,19 @@ def _placeholder(getter, name, shape=None, dtype=tf.float32, **unused):
     return tf.compat.v1.placeholder(dtype, shape)
 
 
-def _make_variable(spec, seed):
-    """Makes a variable whose first value depends on the seed and its name alone, not on what was made before it."""
+def _first_value(spec, seed):
+    """An array that depends on the seed and the variable's name alone, not on what was made before it."""
+    for constant, value in ((tf.compat.v1.zeros_initializer, 0.0), (tf.compat.v1.ones_initializer, 1.0)):
+        if isinstance(spec.initializer, constant):
+            return np.full(spec.shape, value, np.float32)
+    # A graph of its own: there the seed of an op that was given none follows from the graph's seed alone.
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.compat.v1.set_random_seed(zlib.crc32(f"{seed}/{spec.name}".encode()) & 0x7FFFFFFF)
-        value = session.run(spec.initializer(spec.shape, dtype=tf.float32))
+        return session.run(spec.initializer(spec.shape, dtype=tf.float32))
+
+
+def _make_variable(spec, seed):
+    value = _first_value(spec, seed)
     if spec.trainable:
         return tf.Variable(value, name=spec.name, trainable=True)
     # Moving statistics: each replica averages its own batches; reading them from outside gives the mean over replicas.

@@ -1,6 +1,7 @@
 """The flags of the trainer, and what they become once the data set and the network have had their say."""
 
 import dataclasses
+import math
 import pathlib
 from typing import Literal
 
@@ -145,20 +146,20 @@ def resolve(config, dataset, network):
 def _check_ranges(config):
     for name in ("batch_size", "train_image_size", "log_every_n_steps", "max_to_keep"):
         _check(config, name, getattr(config, name) >= 1, "at least 1")
-    for name in ("num_epochs", "learning_rate", "num_epochs_per_decay"):
-        _check(config, name, getattr(config, name) > 0, "above 0")
+    for name in ("num_epochs", "learning_rate", "num_epochs_per_decay", "learning_rate_decay_factor"):
+        _check(config, name, 0 < getattr(config, name) < math.inf, "above 0 and finite")
     for name in (
         "warmup_epochs",
         "weight_decay",
         "eval_every_epochs",
         "save_interval_secs",
         "end_learning_rate",
-        "seed",
     ):
         _check(config, name, getattr(config, name) >= 0, "at least 0")
     for name in ("momentum", "label_smoothing"):
         _check(config, name, 0 <= getattr(config, name) < 1, "at least 0 and under 1")
     _check(config, "batch_norm_decay", 0 <= config.batch_norm_decay <= 1, "between 0 and 1")
+    _check(config, "seed", 0 <= config.seed < 2**63, "at least 0 and under 2**63")
     steps = config.max_number_of_steps
     _check(config, "max_number_of_steps", steps is None or steps >= 1, "at least 1")
 

@@ -14,6 +14,7 @@ from training import config as configs
 from training import devices
 from training.evaluation import Evaluator
 from training.interrupts import StopRequest
+from training.meter import Meter
 from training.optimizers import Momentum
 from training.progress import Progress
 from training.run_folder import RunFolder
@@ -27,15 +28,16 @@ class TrainResult(NamedTuple):
     Attributes:
       step: Steps done in all.
       total_steps: Steps of the run; more than `step` when it was interrupted.
-      checkpoint: Prefix of the last checkpoint.
-      evaluation: The result of the last evaluation, as `Evaluator.evaluate`'s; None when there was none.
+      checkpoint: Prefix of the last checkpoint; None when the run was interrupted before its first step.
+      evaluation: The result of the last evaluation, as `Evaluator.evaluate`'s; None when there was none, as in a run
+        interrupted in its last step.
       images_per_second: Of the training steps of this process but the first, which traces the network; evaluation and
         saving are not in it. None before the second step.
     """
 
     step: int
     total_steps: int
-    checkpoint: str
+    checkpoint: str | None
     evaluation: dict | None
     images_per_second: float | None
 
@@ -75,12 +77,16 @@ class _Run:
         replicas = self._strategy.num_replicas_in_sync
         if config.batch_size % replicas:
             raise UserError(f"--batch_size is {config.batch_size}, expected a multiple of the {replicas} devices")
+        # Wrong names come out before anything is made, not when they are first needed.
+        preprocessing.get_preprocessing(config.preprocessing_name)
+        dataset.files(config.eval_split_name)
         before = self._description_of_earlier_run()
         with self._strategy.scope():
             self._model = self._make_model()
             trainable = {name: value for name, value in self._model.variables_by_name.items() if value.trainable}
             optimizer = Momentum(trainable, config.momentum)
-        self._step = TrainStep(self._model, optimizer, self._make_schedule(), self._strategy, config.label_smoothing)
+        self._schedule = self._make_schedule()
+        self._step = TrainStep(self._model, optimizer, self._schedule, self._strategy, config.label_smoothing)
         self._values = self._model.variables_by_name | self._step.variables_by_name
         self._evaluator = Evaluator(self._model)
         if before:
@@ -94,10 +100,10 @@ class _Run:
         writer = tf.summary.create_file_writer(str(self._folder.path))
         with Progress(first_step, self._total_steps) as progress, writer.as_default():
             progress.say(self._headline(first_step))
-            meter = _Meter(first_step, self._total_steps, self._config.batch_size)
+            meter = Meter(first_step, self._total_steps, self._config.batch_size)
             saved_at, evaluation = time.monotonic(), None
             prefix = self._folder.newest()
-            step = first_step
+            step = saved_step = first_step
             while step < self._total_steps and not self._stop:
                 meter.add(self._step.step(*self._next(batches)))
                 step += 1
@@ -105,16 +111,19 @@ class _Run:
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
                     self._log(step, meter, progress)
                 due = self._evaluation_is_due(step)
-                if due or self._stop or time.monotonic() - saved_at > self._config.save_interval_secs:
+                if due or time.monotonic() - saved_at > self._config.save_interval_secs:
                     meter.pause()
-                    prefix = self._folder.save(step, self._values)
-                    saved_at = time.monotonic()
+                    prefix = self._save(step, meter)
+                    saved_step, saved_at = step, time.monotonic()
                 if due and not self._stop:
                     evaluation = self._evaluate(step, progress)
                 meter.resume()
+            if step != saved_step:
+                prefix = self._save(step, meter)
             if step == first_step and not self._stop:
                 evaluation = self._evaluate(step, progress)
-        return TrainResult(step, self._total_steps, str(prefix), evaluation, meter.images_per_second_of_all)
+        prefix = prefix and str(prefix)
+        return TrainResult(step, self._total_steps, prefix, evaluation, meter.images_per_second_of_all)
 
     def _make_model(self):
         config = self._config
@@ -185,14 +194,30 @@ class _Run:
         )
         return result
 
+    def _save(self, step, meter):
+        """Saves, but nothing that is spoilt: a run can always go on from the newest checkpoint of its folder."""
+        self._check_losses(step, meter)
+        values = self._model.variables_by_name.values()
+        if not all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values):
+            raise self._diverged("a weight or a moving average is not finite", step)
+        return self._folder.save(step, self._values)
+
+    def _check_losses(self, step, meter):
+        losses = meter.losses_since_log()
+        for step_of_loss, loss in enumerate(losses, start=step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}", step_of_loss)
+
+    def _diverged(self, finding, step):
+        rate = float(self._schedule(tf.constant(step - 1, tf.int64)))
+        return UserError(
+            f"{finding} at step {step}, learning rate {rate:.6g}; lower --learning_rate or warm up longer "
+            f"(--warmup_epochs); last good checkpoint: {self._folder.newest() or 'none'}"
+        )
+
     def _log(self, step, meter, progress):
+        self._check_losses(step, meter)
         metrics, images_per_second, seconds_left = meter.take(step)
-        if not math.isfinite(metrics["loss"]):
-            newest = self._folder.newest()
-            raise UserError(
-                f"the loss is {metrics['loss']} at step {step}, learning rate {metrics['learning_rate']:.6g}; lower "
-                f"--learning_rate or warm up longer (--warmup_epochs); last good checkpoint: {newest or 'none'}"
-            )
         for name, value in metrics.items():
             tf.summary.scalar(f"train/{name}", value, step)
         if images_per_second:
@@ -240,59 +265,3 @@ class _Run:
                 "or another --train_dir"
             )
         return description
-
-
-class _Meter:
-    """Means of the metrics since the last log line, and the pace of training without what is not training.
-
-    The first step traces the network and takes many times as long as the others; the pace leaves it out.
-    """
-
-    def __init__(self, first_step, total_steps, batch_size):
-        self._first_timed_step = self._logged_step = first_step + 1
-        self._total_steps = total_steps
-        self._batch_size = batch_size
-        self._metrics = []
-        self._seconds = self._logged_seconds = 0.0
-        self._since = None
-
-    def add(self, metrics):
-        """Adds the metrics of a step; their values are fetched when they are logged, so that steps need not wait."""
-        self._metrics.append(metrics)
-        self.resume()
-
-    def pause(self):
-        """Stops the clock."""
-        if self._since is not None:
-            self._seconds += time.monotonic() - self._since
-            self._since = None
-
-    def resume(self):
-        """Lets the clock run again."""
-        if self._since is None:
-            self._since = time.monotonic()
-
-    def take(self, step):
-        """Returns the means since the last call, the images/s since then and the seconds to the end at this pace.
-
-        Pace and seconds are None as long as no step was timed.
-        """
-        metrics = {
-            name: math.fsum(float(value[name]) for value in self._metrics) / len(self._metrics)
-            for name in self._metrics[0]
-        }
-        metrics["learning_rate"] = float(self._metrics[-1]["learning_rate"])
-        self._metrics = []
-        self.pause()
-        self.resume()
-        if step == self._logged_step:
-            return metrics, None, None
-        step_seconds = (self._seconds - self._logged_seconds) / (step - self._logged_step)
-        self._logged_step, self._logged_seconds = step, self._seconds
-        return metrics, self._batch_size / step_seconds, step_seconds * (self._total_steps - step)
-
-    @property
-    def images_per_second_of_all(self):
-        """Images/s over all logged steps but the first; None before the second."""
-        steps = self._logged_step - self._first_timed_step
-        return steps * self._batch_size / self._logged_seconds if steps > 0 else None

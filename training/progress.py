@@ -4,6 +4,17 @@ import datetime
 
 import rich.console
 import rich.progress
+import rich.text
+
+
+class _Bar(rich.progress.Progress):
+    """A bar, and under it what the last steps measured: side by side they would not fit 80 columns."""
+
+    text = ""
+
+    def get_renderables(self):
+        yield from super().get_renderables()
+        yield rich.text.Text(self.text)
 
 
 class Progress:
@@ -12,14 +23,13 @@ class Progress:
     def __init__(self, first_step, total_steps):
         """Args: first_step: steps done before; total_steps: steps of the whole run."""
         self._total_steps = total_steps
-        self._console = rich.console.Console(highlight=False, soft_wrap=True)
+        self._console = rich.console.Console(highlight=False)
         self._bar = None
         if self._console.is_terminal:
-            self._bar = rich.progress.Progress(
+            self._bar = _Bar(
                 rich.progress.TextColumn("step"),
                 rich.progress.MofNCompleteColumn(),
                 rich.progress.BarColumn(bar_width=None),
-                rich.progress.TextColumn("{task.description}"),
                 rich.progress.TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
@@ -55,7 +65,8 @@ class Progress:
             f"train top-1 {metrics['top_1']:.4f}  rate {metrics['learning_rate']:.5f}  {pace}"
         )
         if self._bar:
-            self._bar.update(self._task, completed=step, description=text)
+            self._bar.text = text
+            self._bar.update(self._task, completed=step)
         else:
             left = "" if seconds_left is None else f"  {datetime.timedelta(seconds=round(seconds_left))} left"
             print(f"step {step}/{self._total_steps}  {text}{left}", flush=True)
@@ -63,6 +74,6 @@ class Progress:
     def say(self, text):
         """Prints a line that stays."""
         if self._bar:
-            self._console.print(text, markup=False)
+            self._console.print(text, markup=False, soft_wrap=True)
         else:
             print(text, flush=True)

@@ -1,8 +1,10 @@
 """The folder of a run: its checkpoints, its description, its lock."""
 
 import fcntl
+import os
 import pathlib
 import re
+import shutil
 
 import tensorflow as tf
 
@@ -41,6 +43,8 @@ class RunFolder:
             raise UserError(
                 f"another run writes into {self.path}; wait for it, or give this one another --train_dir"
             ) from error
+        for left in self.path.glob(f"{checkpoints.UNFINISHED}*"):  # By a run that was killed while it saved.
+            shutil.rmtree(left, ignore_errors=True)
         return self
 
     def __exit__(self, *error):
@@ -66,12 +70,15 @@ class RunFolder:
         """
         prefix = self._prefix(step)
         checkpoints.write(prefix, values)
-        for old in self._steps()[: -self._max_to_keep]:
-            for path in self.path.glob(f"model.ckpt-{old}.*"):
+        steps = self._steps()
+        kept = [self._prefix(step).name for step in steps[-self._max_to_keep :]]
+        # The index that TensorFlow's own tools read, written before anything is deleted so that what it names is always
+        # there. Bare names stay as they are given an absolute folder, and stay true when the folder is moved or copied.
+        tf.compat.v1.train.update_checkpoint_state(os.path.abspath(self.path), kept[-1], kept)
+        for old in steps[: -self._max_to_keep]:
+            # The file that makes it a checkpoint goes last: what a kill leaves here, the next save deletes.
+            for path in sorted(self.path.glob(f"model.ckpt-{old}.*"), key=lambda path: path.suffix == ".index"):
                 path.unlink()
-        kept = [str(self._prefix(step)) for step in self._steps()]
-        # The index that TensorFlow's own tools read.
-        tf.compat.v1.train.update_checkpoint_state(str(self.path), kept[-1], all_model_checkpoint_paths=kept)
         return prefix
 
     def _prefix(self, step):
