@@ -9,6 +9,7 @@ Exit status: 0, or what `main` returns; 1 for an error the user can mend; 2 for 
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -52,6 +53,7 @@ def run(main, config_class, args=None):
 
 
 def _call(main, config):
+    _keep_freed_memory()
     with _stderr_kept_for_errors():
         import tensorflow as tf
     _silence_legacy_layers()
@@ -94,6 +96,19 @@ def _stderr_kept_for_errors():
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _keep_freed_memory():
+    """Tells glibc's allocator to keep what a step frees for the next step.
+
+    By default it hands large blocks back to the system, which maps and zeroes them anew at each step. On 2 cores, 60
+    steps of ResNet-50 v2 on the digits then spent 17 s of 73 s of CPU time in the kernel; with this, 6 s of 60 s.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of <malloc.h>.
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Another C library: nothing to set.
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_max, 0)
 
 
 def _silence_legacy_layers():
