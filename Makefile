@@ -14,10 +14,10 @@ demo: $(READY)
 	$(RUN) benchmarks/time_forward_backward.py --model resnet_v2_50 --batch_size 8 --num_batches 10 --burn_in 2
 
 test: $(READY)
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -1,0 +1,21 @@
+"""Fixtures of the tests of training."""
+
+import pytest
+import training_toys
+
+from nets import nets_factory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_networks():
+    """The rows resnet_cifar_v1_8 and resnet_cifar_v2_8, for these tests only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nets_factory, "NETWORKS", dict(nets_factory.NETWORKS))
+        training_toys.add_tiny_networks(nets_factory.NETWORKS)
+        yield
+
+
+@pytest.fixture(scope="session")
+def toy_dir(tmp_path_factory):
+    """The folder of the tiny data set; not to be changed."""
+    return training_toys.make_dataset(tmp_path_factory.mktemp("toy"))

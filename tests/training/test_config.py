@@ -1,0 +1,115 @@
+"""What becomes of flags that were not given, and which flags a run may change when it is taken up again."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import pytest
+
+from command_line import UserError
+from data import catalog
+from nets import nets_factory
+from training import config as configs
+from training.config import TrainConfig
+
+NETWORK = nets_factory.NETWORKS["resnet_v2_50"]
+
+
+def dataset(row):
+    return catalog.Dataset("toy", pathlib.Path("toy"), {"train": 10, "test": 5}, ("a", "b"), "{split}", row=row)
+
+
+def resolve(config, row=None):
+    return configs.resolve(config, dataset(row or catalog.DatasetRow()), NETWORK)
+
+
+def test_without_flags_and_recipe_the_general_defaults_hold():
+    resolved = resolve(TrainConfig())
+    assert {name: getattr(resolved, name) for name in configs.GENERAL} == configs.GENERAL
+    assert (resolved.preprocessing_name, resolved.train_image_size) == ("inception", 224)
+    assert (resolved.dataset_name, resolved.dataset_split_name, resolved.eval_split_name) == ("toy", "train", "test")
+    assert resolved.train_dir == pathlib.Path("runs/toy-resnet_v2_50")
+
+
+def test_the_recipe_comes_before_the_general_defaults_and_a_flag_before_the_recipe():
+    recipe = catalog.Recipe(batch_size=8, num_epochs=3.0, learning_rate=0.5, warmup_epochs=1.0)
+    row = catalog.DatasetRow(preprocessing_name="digits", image_size=32, train_split="all", recipe=recipe)
+    resolved = resolve(TrainConfig(num_epochs=7.0, warmup_epochs=0.0), row)
+    assert (resolved.batch_size, resolved.num_epochs, resolved.learning_rate) == (8, 7.0, 0.5)
+    assert resolved.warmup_epochs == 0.0  # A zero was given: it is no gap to fill.
+    assert resolved.momentum == 0.9
+    assert (resolved.preprocessing_name, resolved.train_image_size, resolved.dataset_split_name) == (
+        "digits",
+        32,
+        "all",
+    )
+
+
+def test_what_resolving_leaves_open():
+    open_fields = {
+        field.name for field in dataclasses.fields(TrainConfig) if getattr(resolve(TrainConfig()), field.name) is None
+    }
+    assert open_fields == {"dataset_dir", "max_number_of_steps", "learning_rate_decay_epochs", "json"}
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("step", 0.1), ("exponential", 0.94), ("cosine", 0.94)])
+def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
+    assert resolve(TrainConfig(learning_rate_decay_type=kind)).learning_rate_decay_factor == factor
+    assert (
+        resolve(TrainConfig(learning_rate_decay_type=kind, learning_rate_decay_factor=0.5)).learning_rate_decay_factor
+        == 0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("batch_size", 0, 1),
+        ("train_image_size", 0, 1),
+        ("log_every_n_steps", 0, 1),
+        ("max_to_keep", 0, 1),
+        ("max_number_of_steps", 0, 1),
+        ("num_epochs", 0.0, 0.01),
+        ("num_epochs", math.inf, 1e6),
+        ("num_epochs", math.nan, 1.0),
+        ("learning_rate", 0.0, 1e-9),
+        ("learning_rate", -0.1, 0.1),
+        ("num_epochs_per_decay", 0.0, 0.5),
+        ("learning_rate_decay_factor", 0.0, 0.5),
+        ("end_learning_rate", -1.0, 0.0),
+        ("warmup_epochs", -1.0, 0.0),
+        ("weight_decay", -1.0, 0.0),
+        ("eval_every_epochs", -1.0, 0.0),
+        ("save_interval_secs", -1.0, 0.0),
+        ("momentum", 1.0, 0.0),
+        ("momentum", -0.1, 0.99),
+        ("label_smoothing", 1.0, 0.0),
+        ("batch_norm_decay", 1.1, 1.0),
+        ("batch_norm_decay", math.nan, 0.0),
+        ("seed", -1, 0),
+        ("seed", 2**63, 2**63 - 1),
+    ],
+)
+def test_a_number_out_of_its_range_names_its_flag(name, bad, good):
+    with pytest.raises(UserError, match=f"--{name} is {bad}, expected "):
+        resolve(TrainConfig(**{name: bad}))
+    assert getattr(resolve(TrainConfig(**{name: good})), name) == good
+
+
+def test_a_recorded_run_equals_itself():
+    config = resolve(TrainConfig(learning_rate_decay_epochs=(1.0, 2.5), max_number_of_steps=3))
+    recorded = json.loads(json.dumps(configs.to_json(config)))
+    assert configs.differences(recorded, config) == []
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
+def test_only_what_cannot_make_it_another_run_may_differ(field):
+    """Where and how long it trains, and what it shows and keeps, may change; what decides the weights may not."""
+    free = {"train_dir", "dataset_dir", "eval_split_name", "max_number_of_steps", "num_epochs", "json"}
+    free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "max_to_keep"}
+    before = resolve(TrainConfig())
+    changed = dataclasses.replace(before, **{field.name: "other"})
+    told = configs.differences(configs.to_json(before), changed)
+    was = configs.to_json(before)[field.name]
+    assert told == ([] if field.name in free else [f"--{field.name} was {was}, is other"])

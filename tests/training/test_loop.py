@@ -1,0 +1,385 @@
+"""Runs of a tiny network: what they leave, how they are interrupted and taken up again, and how they fail."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import training_toys
+
+from command_line import UserError
+from data import records
+from nets import nets_factory
+from training import loop
+from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
+from training.interrupts import StopRequest
+
+STEPS = 11  # 22 records, batches of 4, 2 epochs; an epoch is 5.5 steps.
+
+
+@pytest.fixture(scope="module")
+def finished(toy_dir, tmp_path_factory):
+    """(config, result) of a run from start to end; its folder is not to be changed."""
+    config = training_toys.toy_config(toy_dir, tmp_path_factory.mktemp("finished") / "run")
+    return config, loop.train(config)
+
+
+def copy_of(finished, path, **changes):
+    """The config of a copy of the finished run."""
+    config, _ = finished
+    shutil.copytree(config.train_dir, path)
+    return training_toys.toy_config(config.dataset_dir, path, **changes)
+
+
+def interrupt_at(monkeypatch, step, number=signal.SIGINT):
+    """Sends this process a signal once `step` steps are done."""
+
+    def shown(progress, done):
+        show(progress, done)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    show = loop.Progress.step
+    monkeypatch.setattr(loop.Progress, "step", shown)
+
+
+def interrupt_in(monkeypatch, owner, name, number=signal.SIGINT):
+    """Sends this process a signal at each call of a function."""
+
+    def interrupted(*args, **kwargs):
+        os.kill(os.getpid(), number)
+        return function(*args, **kwargs)
+
+    function = getattr(owner, name)
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def events_in(path):
+    """{tag: {step: value}} of the curves in a folder."""
+    curves = {}
+    for file in sorted(path.glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                curves.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    return curves
+
+
+def test_a_run_says_what_it_did(finished):
+    config, result = finished
+    assert (result.step, result.total_steps) == (STEPS, STEPS)
+    assert result.checkpoint == str(config.train_dir / f"model.ckpt-{STEPS}")
+    assert result.images_per_second > 0
+    assert result.evaluation["count"] == training_toys.TEST_COUNT
+    assert json.loads(json.dumps(result._asdict())) == result._asdict()
+
+
+def test_a_run_leaves_checkpoints_a_description_and_curves(finished):
+    config, result = finished
+    names = {path.name for path in config.train_dir.iterdir() if not path.name.startswith("events.")}
+    # Evaluations, and so checkpoints, at the ends of the epochs: steps 5.5 and 11.
+    files = {f"model.ckpt-{step}.{end}" for step in (6, STEPS) for end in ("index", "data-00000-of-00001")}
+    assert names == {".lock", "checkpoint", "model.json", *files}
+    curves = events_in(config.train_dir)
+    # Every third step, and the last.
+    for name in ("loss", "cross_entropy", "top_1", "learning_rate"):
+        assert list(curves[f"train/{name}"]) == [3, 6, 9, STEPS]
+    for name in ("top_1", "top_5", "cross_entropy"):
+        assert list(curves[f"test/{name}"]) == [6, STEPS]
+        assert curves[f"test/{name}"][STEPS] == pytest.approx(result.evaluation[name], rel=1e-6)
+    # Cosine from 0.05: the rate of step k (from 0) is 0.025 * (1 + cos(pi * k / 11)); points stand at k + 1.
+    for step, rate in curves["train/learning_rate"].items():
+        assert rate == pytest.approx(0.025 * (1 + np.cos(np.pi * (step - 1) / STEPS)), rel=1e-4)
+
+
+def test_a_checkpoint_holds_slims_names_and_all_that_goes_on(finished):
+    _, result = finished
+    values = training_toys.values_in(result.checkpoint)
+    model = nets_factory.create_model(training_toys.TINY, 3)
+    trainable = {name for name, value in model.variables_by_name.items() if value.trainable}
+    assert values.keys() == {
+        *model.variables_by_name,
+        *(f"{name}/Momentum" for name in trainable),
+        "global_step",
+        "loss_scale",
+        "loss_scale_finite_steps",
+    }
+    assert values["global_step"] == STEPS
+
+
+def test_a_tf1_saver_reads_a_checkpoint(finished):
+    _, result = finished
+    values = training_toys.values_in(result.checkpoint)
+    name = f"{training_toys.TINY}/conv1/weights"
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variable = tf.compat.v1.get_variable(name, shape=[3, 3, 3, 16])
+        tf.compat.v1.train.Saver([variable]).restore(session, result.checkpoint)
+        np.testing.assert_array_equal(session.run(variable), values[name])
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(finished, toy_dir, tmp_path):
+    """Stopped in an epoch, in an evaluation and in the last step, by Ctrl-C and by SIGTERM."""
+    _, uninterrupted = finished
+    config = training_toys.toy_config(toy_dir, tmp_path / "run")
+
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 2)
+        result = loop.train(config)
+    assert (result.step, result.total_steps, result.evaluation) == (2, STEPS, None)
+    assert result.checkpoint == str(tmp_path / "run" / "model.ckpt-2")
+
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in(patch, loop.Evaluator, "evaluate", signal.SIGTERM)
+        result = loop.train(config)
+    assert result.step == 6
+    assert result.checkpoint == str(tmp_path / "run" / "model.ckpt-6")
+
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, STEPS, signal.SIGTERM)
+        result = loop.train(config)
+    assert (result.step, result.evaluation) == (STEPS, None)
+
+    result = loop.train(config)
+    assert result._replace(checkpoint=None, images_per_second=None) == uninterrupted._replace(
+        checkpoint=None, images_per_second=None
+    )
+    for step in (6, STEPS):
+        training_toys.assert_same_values(
+            training_toys.values_in(tmp_path / "run" / f"model.ckpt-{step}"),
+            training_toys.values_in(finished[0].train_dir / f"model.ckpt-{step}"),
+        )
+
+
+def test_a_signal_between_two_steps_loses_no_step(toy_dir, tmp_path, monkeypatch):
+    """It may come after the loop has looked whether it is to save, and before it looks whether it is to stop."""
+    config = training_toys.toy_config(toy_dir, tmp_path / "run")
+    resumed = []
+
+    def resume(meter):
+        resumed.append(meter)
+        # Called once by the first step itself and once at the end of each step.
+        if len(resumed) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(meter)
+
+    original = loop.Meter.resume
+    monkeypatch.setattr(loop.Meter, "resume", resume)
+    result = loop.train(config)
+    assert 0 < result.step < 5
+    assert result.checkpoint == str(tmp_path / "run" / f"model.ckpt-{result.step}")
+    assert training_toys.values_in(result.checkpoint)["global_step"] == result.step
+
+
+def test_a_signal_before_the_first_step(toy_dir, tmp_path, monkeypatch):
+    config = training_toys.toy_config(toy_dir, tmp_path / "run")
+    interrupt_in(monkeypatch, nets_factory, "create_model")
+    result = loop.train(config)
+    assert (result.step, result.checkpoint, result.evaluation) == (0, None, None)
+    assert not list((tmp_path / "run").glob("model.ckpt*"))
+
+
+def test_a_second_signal_stops_at_once_and_handlers_come_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        assert not stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_finished_run_is_evaluated_and_left_as_it_is(finished, tmp_path, capsys):
+    config = copy_of(finished, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in config.train_dir.iterdir()}
+    result = loop.train(config)
+    assert result.evaluation == finished[1].evaluation
+    assert (result.step, result.images_per_second) == (STEPS, None)
+    assert "already at step 11 of 11" in capsys.readouterr().out
+    after = {path.name: path.read_bytes() for path in config.train_dir.iterdir()}
+    for name in before:
+        if name != "model.json":  # It holds the folder's own name.
+            assert after[name] == before[name], name
+    assert all(name.startswith("events.") for name in after.keys() - before.keys())
+
+
+def test_more_epochs_go_on_from_the_end(finished, tmp_path, capsys):
+    config = copy_of(finished, tmp_path / "run", num_epochs=2.5, log_every_n_steps=1, max_to_keep=3)
+    result = loop.train(config)
+    assert result.step == 14
+    out = capsys.readouterr().out
+    assert "from step 11 of 14" in out and "step 12/14" in out and "step 11/14" not in out
+    # The cosine of the longer run, at its twelfth step.
+    rate = float(re.search(r"step 12/14 .* rate (\S+)", out)[1])
+    assert rate == pytest.approx(0.025 * (1 + np.cos(np.pi * 11 / 14)), abs=1e-5)
+
+
+def test_other_flags_in_the_same_folder_are_named_with_both_values(finished):
+    config, _ = finished
+    other = training_toys.toy_config(
+        config.dataset_dir, config.train_dir, batch_size=8, learning_rate=0.1, seed=3, num_epochs=5.0
+    )
+    with pytest.raises(UserError) as caught:
+        loop.train(other)
+    message = str(caught.value)
+    assert str(config.train_dir) in message
+    for difference in ("--batch_size was 4, is 8", "--learning_rate was 0.05, is 0.1", "--seed was 0, is 3"):
+        assert difference in message
+    assert "num_epochs" not in message and "--train_dir" in message
+
+
+def test_the_default_step_schedule_drops_at_a_third_two_thirds_and_eight_ninths(toy_dir, tmp_path, capsys):
+    config = training_toys.toy_config(
+        toy_dir, tmp_path / "run", learning_rate_decay_type="step", max_number_of_steps=10, log_every_n_steps=1
+    )
+    loop.train(config)
+    rates = [float(rate) for rate in re.findall(r"rate (\S+)", capsys.readouterr().out)]
+    # Steps (from 0) from 3.33, 6.67 and 8.89 on.
+    assert rates == pytest.approx([0.05] * 4 + [0.005] * 3 + [0.0005] * 2 + [0.00005], abs=1e-5)
+
+
+def test_another_seed_is_another_run(finished, toy_dir, tmp_path):
+    config = training_toys.toy_config(toy_dir, tmp_path / "run", seed=1, max_number_of_steps=6, eval_every_epochs=0.0)
+    values = training_toys.values_in(loop.train(config).checkpoint)
+    others = training_toys.values_in(finished[0].train_dir / "model.ckpt-6")
+    weights = [name for name in values if name.endswith("/weights")]
+    assert weights and not any(np.array_equal(values[name], others[name]) for name in weights)
+    assert not (tmp_path / "run" / "model.ckpt-5.index").exists()
+
+
+def spoilt_run(toy_dir, path, **changes):
+    config = training_toys.toy_config(toy_dir, path, learning_rate_decay_type="constant", learning_rate=1e20, **changes)
+    with pytest.raises(UserError) as caught:
+        loop.train(config)
+    return str(caught.value)
+
+
+def test_a_loss_that_is_not_finite_names_step_rate_and_last_good_checkpoint(toy_dir, tmp_path):
+    """Weights of 1e19 are finite, their squares are not: the loss of the second step is the first that is spoilt."""
+    message = spoilt_run(toy_dir, tmp_path / "run", save_interval_secs=0.0)
+    assert re.match(r"the loss is (inf|nan) at step 2, learning rate 1e\+20; lower --learning_rate", message)
+    assert message.endswith(f"last good checkpoint: {tmp_path / 'run' / 'model.ckpt-1'}")
+    assert "\n" not in message
+
+
+def test_a_spoilt_network_is_neither_saved_nor_scored_between_two_log_lines(toy_dir, tmp_path):
+    """The evaluation at step 6 comes long before the first log line."""
+    message = spoilt_run(toy_dir, tmp_path / "run", log_every_n_steps=100)
+    assert re.match(r"the loss is (inf|nan) at step 2, learning rate 1e\+20", message)
+    assert message.endswith("last good checkpoint: none")
+    assert not list((tmp_path / "run").glob("model.ckpt*"))
+
+
+def test_weights_that_are_spoilt_by_a_step_of_finite_loss_are_not_saved(toy_dir, tmp_path):
+    """Gradients of the decay are 10 times the weights, which times 1e38 no float32 holds."""
+    message = spoilt_run(toy_dir, tmp_path / "run", save_interval_secs=0.0, weight_decay=1e20)
+    assert message.startswith("a weight or a moving average is not finite at step 1, learning rate 1e+20")
+    assert not list((tmp_path / "run").glob("model.ckpt*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_name": "resnet_v3"}, "unknown network 'resnet_v3'; known: resnet_v1_18, "),
+        ({"preprocessing_name": "lenet"}, "unknown preprocessing 'lenet': known are cifar, digits, inception, vgg"),
+        ({"dataset_split_name": "dev"}, "no split 'dev'.*lists train, test"),
+        ({"eval_split_name": "dev"}, "no split 'dev'.*lists train, test"),
+        ({"dataset_name": "flowers"}, "describes data set 'toy', not 'flowers'"),
+        ({"dataset_dir": "/nowhere"}, "data directory /nowhere does not exist"),
+        ({"labels_offset": 3}, "labels_offset is 3, expected 0 to 2"),
+        ({"labels_offset": -1}, "labels_offset is -1, expected 0 to 2"),
+        ({"batch_size": 0}, "--batch_size is 0, expected at least 1"),
+    ],
+    ids=str,
+)
+def test_bad_flags(toy_dir, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        loop.train(dataclasses.replace(training_toys.toy_config(toy_dir, tmp_path / "run"), **changes))
+    assert not list(tmp_path.glob("run/model.ckpt*"))
+
+
+def test_a_bad_record_ends_a_run_with_its_place(tmp_path):
+    directory = training_toys.make_dataset(tmp_path / "toy")
+    pictures = list(training_toys.pictures(22, 0, 3))
+    pictures[17] = (pictures[17][0], "png", 3, 8, 8)
+    records.write_examples(directory / "toy_train.tfrecord", pictures)
+    with pytest.raises(UserError, match=r"toy_train.tfrecord, record 17 .*label 3 is out of range; expected 0 to 2"):
+        loop.train(training_toys.toy_config(directory, tmp_path / "run"))
+
+
+def test_a_background_class_is_left_out(finished, tmp_path):
+    """The same pictures with labels one higher and a background class: the same run, bit for bit."""
+    directory = training_toys.make_dataset(tmp_path / "toy", ("background", *training_toys.CLASS_NAMES))
+    for seed, (split, count) in enumerate({"train": 22, "test": 13}.items()):
+        shifted = (
+            (encoded, kind, label + 1, height, width)
+            for encoded, kind, label, height, width in training_toys.pictures(count, seed, 3)
+        )
+        records.write_examples(directory / f"toy_{split}.tfrecord", shifted)
+    config = training_toys.toy_config(directory, tmp_path / "run", labels_offset=1)
+    result = loop.train(config)
+    assert result.evaluation == finished[1].evaluation
+    assert [row["name"] for row in result.evaluation["per_class"]] == ["red", "green", "blue"]
+    training_toys.assert_same_values(
+        training_toys.values_in(result.checkpoint), training_toys.values_in(finished[1].checkpoint)
+    )
+
+    again = evaluate_checkpoint(EvalConfig(checkpoint_path=config.train_dir, batch_size=4))
+    assert again["labels_offset"] == 1
+    assert again["confusion_matrix"] == result.evaluation["confusion_matrix"]
+    with pytest.raises(UserError, match="network has 3 classes, but data set toy 4 .*--labels_offset=0"):
+        evaluate_checkpoint(EvalConfig(checkpoint_path=config.train_dir, labels_offset=0))
+
+    records.write_examples(directory / "toy_train.tfrecord", training_toys.pictures(22, 0, 3))
+    with pytest.raises(UserError, match="record 0 .*label 0 is out of range; expected 1 to 3"):
+        loop.train(training_toys.toy_config(directory, tmp_path / "bad", labels_offset=1))
+
+
+def put_other_network(config):
+    other = nets_factory.create_model("resnet_cifar_v2_8", 3)
+    other.save(config.train_dir / f"model.ckpt-{STEPS}")
+
+
+def test_a_checkpoint_of_another_network_is_listed_against_ours(finished, tmp_path):
+    config = copy_of(finished, tmp_path / "run")
+    put_other_network(config)
+    for use in (lambda: loop.train(config), lambda: evaluate_checkpoint(EvalConfig(checkpoint_path=config.train_dir))):
+        with pytest.raises(UserError) as caught:
+            use()
+        message = str(caught.value)
+        assert "model.ckpt-11 does not fit the network" in message.splitlines()[0]
+        assert re.search(r"^  missing in the file +unexpected in the file$", message, re.MULTILINE)
+        assert re.search(r"^  resnet_cifar_v1_8/\S+ +resnet_cifar_v2_8/\S+", message, re.MULTILINE)
+
+
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("keep", [0, 100])
+def test_a_damaged_checkpoint_is_an_error_of_one_line(finished, tmp_path, ending, keep):
+    config = copy_of(finished, tmp_path / "run")
+    file = config.train_dir / f"model.ckpt-{STEPS}.{ending}"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"model.ckpt-11.* cannot be read") as caught:
+        evaluate_checkpoint(EvalConfig(checkpoint_path=config.train_dir))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_checkpoint_stops_a_resumption(finished, tmp_path):
+    config = copy_of(finished, tmp_path / "run", num_epochs=3.0)
+    file = config.train_dir / f"model.ckpt-{STEPS}.data-00000-of-00001"
+    file.write_bytes(file.read_bytes()[:-100])
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=r"model.ckpt-11.* cannot be read"):
+        loop.train(config)
+    assert file.read_bytes() == before
+
+
+def test_a_folder_whose_description_is_gone_is_not_trained_on(finished, tmp_path):
+    config = copy_of(finished, tmp_path / "run")
+    (config.train_dir / "model.json").unlink()
+    with pytest.raises(UserError, match=r"no model.json beside checkpoint"):
+        loop.train(config)

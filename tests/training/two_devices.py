@@ -1,0 +1,205 @@
+"""Training on two devices, checked in a process of its own, since TensorFlow divides its CPU once, at the start.
+
+    python two_devices.py FOLDER
+
+FOLDER holds the toy data set and gets the runs. Prints, as the last line, {check: None or its traceback} as JSON;
+test_two_devices.py runs this file and reads it.
+"""
+
+import functools
+import json
+import pathlib
+import sys
+import traceback
+
+import numpy as np
+import tensorflow as tf
+import training_toys
+
+from command_line import UserError
+from nets import checkpoints, nets_factory
+from training import devices, loop
+from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
+from training.evaluation import Evaluator
+from training.optimizers import Momentum
+from training.step import TrainStep
+
+CLASSES, SIDE = 3, training_toys.SIDE
+HALF = np.random.default_rng(0).normal(size=[4, SIDE, SIDE, 3]).astype(np.float32)
+OTHER_HALF = np.random.default_rng(1).normal(loc=1.0, size=[4, SIDE, SIDE, 3]).astype(np.float32)
+HALF_LABELS = np.int32([0, 1, 2, 1])
+
+
+def make_strategy():
+    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+
+
+def make(strategy, compute_dtype="float32"):
+    with strategy.scope():
+        model = nets_factory.create_model(
+            training_toys.TINY, CLASSES, weight_decay=0.01, batch_norm_decay=0.5, compute_dtype=compute_dtype
+        )
+        trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
+        optimizer = Momentum(trainable)
+    return model, TrainStep(model, optimizer, lambda step: tf.constant(0.1), strategy, label_smoothing=0.1)
+
+
+def run_steps(strategy, step, images, labels, count=3):
+    batches = tf.data.Dataset.from_tensors((images, labels)).repeat(count).unbatch().batch(len(images))
+    return [step.step(*batch) for batch in strategy.experimental_distribute_dataset(batches)]
+
+
+def trained(strategy, images, labels, **settings):
+    model, step = make(strategy, **settings)
+    metrics = run_steps(strategy, step, images, labels)
+    return model, step, metrics
+
+
+@functools.cache
+def trained_on_different_halves():
+    """The strategy, and what `trained` makes of a batch whose halves differ; not to be trained further."""
+    strategy = make_strategy()
+    return strategy, *trained(strategy, *halves(OTHER_HALF))
+
+
+def halves(second=HALF):
+    return np.concatenate([HALF, second]), np.concatenate([HALF_LABELS, HALF_LABELS])
+
+
+def values_of(model, step):
+    return {name: tf.convert_to_tensor(value).numpy() for name, value in (model.variables_by_name | step).items()}
+
+
+def check_two_devices_do_what_one_does(folder):
+    """Both hold the same half, so that the statistics of each are those of the whole."""
+    mirrored = make_strategy()
+    assert mirrored.num_replicas_in_sync == 2
+    model, step, metrics = trained(mirrored, *halves())
+    one_device = tf.distribute.OneDeviceStrategy("/cpu:0")
+    one_model, one_step, one_metrics = trained(one_device, *halves())
+    # The moving variance holds n / (n - 1) of n images: that of one device with a half is the one to compare with.
+    half_model, _, _ = trained(one_device, HALF, HALF_LABELS)
+    ours, theirs = values_of(model, step.variables_by_name), values_of(one_model, one_step.variables_by_name)
+    assert ours.keys() == theirs.keys()
+    start = nets_factory.create_model(training_toys.TINY, CLASSES)
+    for name, value in ours.items():
+        moving_variance = name.endswith("/moving_variance")
+        wanted = half_model.variables_by_name[name].numpy() if moving_variance else theirs[name]
+        np.testing.assert_allclose(value, wanted, rtol=1e-3, atol=1e-5, err_msg=name)
+    for name, value in start.variables_by_name.items():
+        assert (value.numpy() != ours[name]).any(), f"{name} has not moved"
+    assert ours["global_step"] == 3
+    for got, wanted in zip(metrics, one_metrics, strict=True):
+        assert got.keys() == wanted.keys()
+        for name in wanted:
+            np.testing.assert_allclose(got[name], wanted[name], rtol=1e-4, err_msg=name)
+
+
+def check_weights_and_velocities_stay_equal_on_both_devices(folder):
+    strategy, model, step, _ = trained_on_different_halves()
+    mirrored = {name: value for name, value in model.variables_by_name.items() if value.trainable}
+    for name, value in (mirrored | step.variables_by_name).items():
+        first, second = (local.numpy() for local in strategy.experimental_local_results(value))
+        np.testing.assert_array_equal(first, second, err_msg=name)
+
+
+def check_the_gradient_is_that_of_the_mean_over_the_whole_batch(folder):
+    """One step from the start is minus the rate times the mean of the halves' gradients."""
+    strategy = make_strategy()
+    model, step = make(strategy)
+    run_steps(strategy, step, *halves(OTHER_HALF), count=1)
+    start, alone = make(tf.distribute.OneDeviceStrategy("/cpu:0"))
+    # Gradients in training do not depend on the moving averages, which the first call moves.
+    gradients = [
+        alone.forward_backward(tf.constant(images), tf.constant(HALF_LABELS))[1] for images in (HALF, OTHER_HALF)
+    ]
+    rows = zip(model.trainable_variables, start.trainable_variables, *gradients, strict=True)
+    for now, before, first, second in rows:
+        wanted = before.numpy() - 0.1 * (first.numpy() + second.numpy()) / 2
+        np.testing.assert_allclose(now.numpy(), wanted, rtol=1e-4, atol=1e-5, err_msg=before.name)
+
+
+def check_moving_averages_differ_by_device_and_are_read_saved_and_scored_as_their_mean(folder):
+    strategy, model, step, _ = trained_on_different_halves()
+    averages = {name: value for name, value in model.variables_by_name.items() if not value.trainable}
+    means = {}
+    for name, value in averages.items():
+        first, second = (local.numpy() for local in strategy.experimental_local_results(value))
+        assert (first != second).any(), name
+        means[name] = (first + second) / 2
+        np.testing.assert_allclose(tf.convert_to_tensor(value), means[name], rtol=1e-6, err_msg=name)
+    prefix = folder / "averages" / "model.ckpt-3"
+    checkpoints.write(prefix, model.variables_by_name | step.variables_by_name)
+    saved = training_toys.values_in(prefix)
+    for name, mean in means.items():
+        np.testing.assert_allclose(saved[name], mean, rtol=1e-6, err_msg=name)
+
+    alone = nets_factory.create_model(training_toys.TINY, CLASSES)
+    alone.restore(prefix)
+    batch = [(tf.constant(HALF), tf.constant(HALF_LABELS))]
+    ours = Evaluator(model).evaluate(batch, "abc")
+    theirs = Evaluator(alone).evaluate(batch, "abc")
+    np.testing.assert_allclose(ours["cross_entropy"], theirs["cross_entropy"], rtol=1e-5)
+
+    again, again_step = make(strategy)
+    checkpoints.restore(prefix, again.variables_by_name | again_step.variables_by_name)
+    for name, value in (again.variables_by_name | again_step.variables_by_name).items():
+        for local in strategy.experimental_local_results(value):
+            np.testing.assert_array_equal(local.numpy(), saved[name], err_msg=name)
+
+
+def check_an_overflow_halves_the_scale_once(folder):
+    strategy = make_strategy()
+    model, step, _ = trained(strategy, *halves(OTHER_HALF), compute_dtype="float16")
+    held = step.variables_by_name
+    before = values_of(model, held)
+    held["loss_scale"].assign(2.0**30)
+    run_steps(strategy, step, *halves(OTHER_HALF), count=1)
+    for local in strategy.experimental_local_results(held["loss_scale"]):
+        assert local.numpy() == 2.0**29
+    after = values_of(model, held)
+    changed = [name for name in before if not np.array_equal(before[name], after[name])]
+    moving = [name for name, value in model.variables_by_name.items() if not value.trainable]
+    assert set(changed) <= {*moving, "global_step", "loss_scale", "loss_scale_finite_steps"}, changed
+    assert after["global_step"] == 4
+
+
+def check_the_trainer_runs_on_two_devices(folder):
+    config = training_toys.toy_config(folder / "toy", folder / "run")
+    result = loop.train(config)
+    assert result.step == 11
+    again = evaluate_checkpoint(EvalConfig(checkpoint_path=config.train_dir))
+    assert again["confusion_matrix"] == result.evaluation["confusion_matrix"]
+    np.testing.assert_allclose(again["cross_entropy"], result.evaluation["cross_entropy"], rtol=1e-4)
+
+
+def check_a_batch_that_the_devices_cannot_share_is_an_error(folder):
+    config = training_toys.toy_config(folder / "toy", folder / "odd", batch_size=3)
+    try:
+        loop.train(config)
+    except UserError as error:
+        assert "--batch_size is 3, expected a multiple of the 2 devices" in str(error)
+    else:
+        raise AssertionError("no error")
+
+
+CHECKS = {name: value for name, value in list(globals().items()) if name.startswith("check_")}
+
+
+def main(folder):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    training_toys.add_tiny_networks(nets_factory.NETWORKS)
+    devices.make_strategy = make_strategy
+    results = {}
+    for name, check in CHECKS.items():
+        try:
+            check(folder)
+            results[name] = None
+        except Exception:
+            results[name] = traceback.format_exc()
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
