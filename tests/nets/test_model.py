@@ -11,14 +11,20 @@ from nets import nets_factory
 
 
 @pytest.fixture(scope="module", params=["resnet_v1_18", "resnet_v2_18"])
-def shared(request):
-    """A model that the tests of this module share; `model` sets it anew."""
+def thin(request):
+    """A model of 18 layers of each family in turn; `test_equal_to_the_graph...` sets its variables."""
     return thin_model(request.param)
+
+
+@pytest.fixture(scope="module", params=["resnet_cifar_v1_8", "resnet_cifar_v2_8"])
+def shared(request, tiny_networks):
+    """A model that the tests of this module share; `model` sets it anew."""
+    return tiny_model(request.param)
 
 
 @pytest.fixture
 def model(shared):
-    """A thin model whose variables have the values of `value_for`."""
+    """A tiny model whose variables have the values of `value_for`."""
     set_model(shared)
     return shared
 
@@ -28,7 +34,7 @@ def in_graph(model, is_training, **kwargs):
 
     def build():
         network_fn = nets_factory.get_network_fn(model.name, CLASSES, weight_decay=0.1, is_training=is_training)
-        logits, end_points = network_fn(tf.constant(IMAGES), **THIN, **kwargs)
+        logits, end_points = network_fn(tf.constant(IMAGES), **kwargs)
         return {"logits": logits, **end_points}, tf.add_n(tf.compat.v1.losses.get_regularization_losses())
 
     (ends, penalty), variables = run_in_graph(build, update=True)
@@ -39,10 +45,11 @@ def in_graph(model, is_training, **kwargs):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_equal_to_the_graph_with_the_same_weights(model, training):
-    logits, end_points = model(IMAGES, training=training)
+def test_equal_to_the_graph_with_the_same_weights(thin, training):
+    set_model(thin)
+    logits, end_points = thin(IMAGES, training=training)
     assert logits.dtype == tf.float32
-    ends, _, variables = in_graph(model, training)
+    ends, _, variables = in_graph(thin, training, **THIN)
     assert ends["logits"].shape == (3, CLASSES) and np.abs(ends["logits"]).max() > 0.1
     expected_order = [key for key in ends if key != "logits"]
     assert sorted(end_points) == sorted(expected_order)
@@ -50,8 +57,8 @@ def test_equal_to_the_graph_with_the_same_weights(model, training):
     # Normalized by a batch of 3 x 2 x 2 values, differences of rounding grow.
     tolerance = 2e-3 if training else 1e-4
     assert_same(actual, ends, rtol=tolerance, atol=tolerance)
-    assert sorted(model.variables_by_name) == sorted(variables)
-    assert_same({name: model.variables_by_name[name].numpy() for name in variables}, variables, 1e-3, 1e-4)
+    assert sorted(thin.variables_by_name) == sorted(variables)
+    assert_same({name: thin.variables_by_name[name].numpy() for name in variables}, variables, 1e-3, 1e-4)
     moved = [key for key, value in variables.items() if (value != value_for(key, list(value.shape))).any()]
     assert sorted(moved) == sorted(key for key in variables if training and "/moving_" in key)
 
@@ -203,14 +210,15 @@ def test_zero_gamma(tiny_networks):
 
 
 def test_features_by_short_and_full_names(model):
-    names = ["block2", f"{model.name}/block4", "global_pool", f"block1/unit_1/basic_{model.name.split('_')[1]}/conv1"]
+    unit = f"block1/unit_1/basic_{model.name.split('_')[2]}"
+    names = ["block2", f"{model.name}/block3", "global_pool", f"{unit}/conv1"]
     features = model.features(IMAGES, names)
     _, end_points = model(IMAGES)
     assert list(features) == names or sorted(features) == sorted(names)
     for name in names:
         full = name if name in end_points else f"{model.name}/{name}"
         np.testing.assert_allclose(features[name], end_points[full], rtol=1e-5, atol=1e-5)
-    assert features["block2"].shape == (3, 5, 5, 8)
+    assert features["block2"].shape == (3, 20, 17, 32)
 
 
 def test_features_follow_the_weights(model):
@@ -225,7 +233,7 @@ def test_an_unknown_feature_lists_the_known_ones(model):
     with pytest.raises(ValueError) as error:
         model.features(IMAGES, ["block2", "block9"])
     message = str(error.value)
-    assert "'block9'" in message and f"{model.name}/block4" in message and "global_pool" in message
+    assert "'block9'" in message and f"{model.name}/block3" in message and "global_pool" in message
 
 
 @pytest.mark.parametrize("num_classes", [None, 0])

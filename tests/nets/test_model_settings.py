@@ -108,7 +108,6 @@ def test_settings_record_the_layout(name):
     "name, image_size, billions",
     [
         ("resnet_v1_18", 224, 1.814),
-        ("resnet_v1_50", 224, 3.482),
         ("resnet_cifar_v1_20", 32, 0.04055),
         *(
             pytest.param(*row, marks=pytest.mark.slow)
@@ -116,6 +115,7 @@ def test_settings_record_the_layout(name):
                 ("resnet_v1_34", 224, 3.664),
                 ("resnet_v2_50", 224, 3.482),
                 ("resnet_v2_50", 299, 3.482 * 1.877),
+                ("resnet_v1_50", 224, 3.482),
                 ("resnet_v1_5_50", 224, 4.089),
                 ("resnet_v1_101", 224, 7.194),
                 ("resnet_v1_152", 224, 10.907),

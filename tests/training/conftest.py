@@ -6,7 +6,8 @@ import training_toys
 from nets import nets_factory
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Of a module's scope: a session's would outlast this folder, and show the rows to the tests of other folders.
+@pytest.fixture(scope="module", autouse=True)
 def tiny_networks():
     """The rows resnet_cifar_v1_8 and resnet_cifar_v2_8, for these tests only."""
     with pytest.MonkeyPatch.context() as patch:

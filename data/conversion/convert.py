@@ -1,0 +1,299 @@
+"""Writes what a plan says: the shards in parallel, then labels.txt and dataset.json, which make a data set of them."""
+
+import collections
+import csv
+import functools
+import io
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from command_line import UserError
+from data import catalog
+from data.conversion import shards as shard_files
+from data.conversion import workers
+from data.conversion.progress import Progress
+from data.conversion.reading import named
+
+BAD_FILES = "bad_files.csv"
+LABELS = "labels.txt"
+# A run that will fail anyway need not read a million files more to say so.
+_MOST_BAD_FILES_OF_A_FAILING_RUN = 100
+_ITEMS_PER_TASK = 32
+_BYTES_PER_TASK = 2**22
+
+
+class Result(NamedTuple):
+    """What a run did. `num_missing` shards are left to other runs; when 0 the data set is there.
+
+    `was_there` says that the data set was finished before. `bad_files` are [name, reason] of what was left out of the
+    whole data set, known once it is there.
+    """
+
+    num_written: int
+    num_kept: int
+    num_missing: int
+    was_there: bool
+    images: int
+    seconds: float
+    bad_files: list
+
+
+def convert(plan, directory, on_error="fail", shard_range=None):
+    """Writes a plan's shards into `directory`, those that are there already excepted.
+
+    Args:
+      plan: A `plan.Plan`.
+      directory: Where the data set goes; made when it is not there.
+      on_error: What a file that does not decode does: "fail" or "skip".
+      shard_range: (first, end) of the shards to write, by their number over all splits; None for all.
+    Returns:
+      A Result.
+    Raises:
+      UserError: If files do not decode and on_error is "fail"; if the directory holds another data set; if a class or
+        a split is left without images; if nothing can be written.
+    """
+    directory = Path(directory)
+    fingerprints = {shard: plan.fingerprint(shard) for shard in plan.shards}
+    finished = _finished_receipts(plan, directory, fingerprints)
+    _make_folder(directory / shard_files.UNFINISHED)
+    receipts = {}
+    for shard, fingerprint in fingerprints.items():
+        receipt = finished[shard.name] if finished else shard_files.read_receipt(directory, shard)
+        whole = shard_files.is_whole(directory, shard, receipt, fingerprint)
+        if whole and (finished or on_error == "skip" or not receipt["bad_files"]):
+            receipts[shard] = receipt
+        elif receipt is None and (directory / shard.name).exists():
+            raise UserError(
+                f"{directory / shard.name} is there, but was not written by this conversion: give another "
+                f"--dataset_dir or move it away"
+            )
+    first, end = _checked_range(shard_range, len(plan.shards))
+    to_write = [shard for shard in plan.shards[first:end] if shard not in receipts]
+    num_kept = len(receipts)
+    start = time.monotonic()
+    written, bad_files = _write_shards(plan, directory, to_write, fingerprints, on_error)
+    seconds = time.monotonic() - start
+    if bad_files and on_error == "fail":
+        _fail_with(bad_files, directory, sum(shard.stop - shard.start for shard in to_write))
+    receipts.update(written)
+    num_missing = len(plan.shards) - len(receipts)
+    if finished:
+        _check_repaired(written, finished, directory)
+    all_bad = [] if finished or num_missing else _finish(plan, directory, receipts)
+    images = sum(receipt["records"] for receipt in written.values())
+    return Result(len(written), num_kept, num_missing, finished is not None, images, seconds, all_bad)
+
+
+def is_finished(directory, name):
+    """Whether a conversion of data set `name` is there with all its shards, so that nothing need be fetched.
+
+    Raises:
+      UserError: If the directory holds another data set.
+    """
+    description = _read_description(Path(directory))
+    if description is None:
+        return False
+    if description.get("name") != name:
+        raise UserError(
+            f"{directory} holds data set {description.get('name')!r}, not {name!r}: give another --dataset_dir"
+        )
+    shards = description["conversion"]["shards"]
+    paths = {Path(directory) / shard: receipt["bytes"] for shard, receipt in shards.items()}
+    return all(path.exists() and path.stat().st_size == size for path, size in paths.items())
+
+
+def _read_description(directory):
+    path = directory / catalog.DESCRIPTION_FILE
+    if not path.exists():
+        return None
+    catalog.open_dataset(directory=directory)
+    description = json.loads(path.read_text(encoding="utf-8"))
+    if "conversion" not in description:
+        raise UserError(
+            f"{directory} holds data set {description['name']!r}, which this program did not write: give another "
+            f"--dataset_dir"
+        )
+    return description
+
+
+def _finished_receipts(plan, directory, fingerprints):
+    """Receipts by name of the shards of a finished conversion; None when there is none."""
+    description = _read_description(directory)
+    if description is None:
+        return None
+    receipts = description["conversion"]["shards"]
+    if {shard.name: fingerprint for shard, fingerprint in fingerprints.items()} != {
+        name: receipt["fingerprint"] for name, receipt in receipts.items()
+    }:
+        raise UserError(
+            f"{directory} holds a finished conversion of data set {description['name']!r} from other files or with "
+            f"other settings, which is left as it is: give another --dataset_dir, or remove that folder first"
+        )
+    return receipts
+
+
+def _check_repaired(written, finished, directory):
+    for shard, receipt in written.items():
+        expected = finished[shard.name]
+        if (receipt["records"], receipt["bytes"]) != (expected["records"], expected["bytes"]):
+            raise UserError(
+                f"{directory / shard.name} was missing and is not what it was when made again "
+                f"({receipt['records']} records, {expected['records']} before): the source has changed; convert it "
+                f"into another --dataset_dir"
+            )
+
+
+def _checked_range(shard_range, count):
+    if shard_range is None:
+        return 0, count
+    first, end = shard_range
+    end = count if end is None else end
+    if not 0 <= first < end <= count:
+        raise UserError(f"shard_range {first}:{end} is not within the {count} shards of the data set, 0:{count}")
+    return first, end
+
+
+def _write_shards(plan, directory, to_write, fingerprints, on_error):
+    """Returns ({shard: receipt}, [name, reason] of every bad file)."""
+    tasks_of = {shard: list(_tasks(plan.splits[shard.split][shard.start : shard.stop])) for shard in to_write}
+    num_tasks = sum(map(len, tasks_of.values()))
+    tasks = (task for shard in to_write for task in tasks_of[shard])
+    results = workers.map_in_order(functools.partial(workers.encode_items, plan.encode), tasks, num_tasks)
+    total = sum(shard.stop - shard.start for shard in to_write)
+    written, bad_files = {}, []
+    with Progress("converting", total=total, unit="images") as progress:
+
+        def examples(shard):
+            for task in tasks_of[shard]:
+                for item, (image, reason) in zip(task, next(results), strict=True):
+                    if image is None:
+                        bad_files.append([item.name, reason])
+                    features = image and plan.extra_features and plan.extra_features(item)
+                    yield item, image, reason, features
+                progress.advance(len(task))
+                if on_error == "fail" and len(bad_files) >= _MOST_BAD_FILES_OF_A_FAILING_RUN:
+                    raise shard_files.TooManyBadFilesError
+
+        try:
+            for shard in to_write:
+                written[shard] = shard_files.write_shard(directory, shard, fingerprints[shard], examples(shard))
+        except shard_files.TooManyBadFilesError:
+            pass
+        finally:
+            results.close()
+    return written, bad_files
+
+
+def _tasks(items):
+    """Cuts items into lists that are neither long nor large, which bounds what is in memory."""
+    task, size = [], 0
+    for item in items:
+        if task and (len(task) == _ITEMS_PER_TASK or size + item.size > _BYTES_PER_TASK):
+            yield task
+            task, size = [], 0
+        task.append(item)
+        size += max(item.size, 0)
+    if task:
+        yield task
+
+
+def _fail_with(bad_files, directory, total):
+    _write_bad_files(directory, bad_files)
+    name, reason = bad_files[0]
+    stopped = " before it stopped" if len(bad_files) >= _MOST_BAD_FILES_OF_A_FAILING_RUN else ""
+    raise UserError(
+        f"{len(bad_files)} of {total} files cannot be converted{stopped}, the first {name}: {reason}; all are listed "
+        f"in {directory / BAD_FILES}: mend or remove them and run again, or leave them out with --on_error=skip"
+    )
+
+
+def _write_bad_files(directory, bad_files):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "reason"])
+    writer.writerows(bad_files)
+    shard_files.write_text(directory / BAD_FILES, text.getvalue())
+
+
+def _finish(plan, directory, receipts):
+    """Makes the shards a data set; returns the files that it lacks."""
+    counts = {split: collections.Counter() for split in plan.splits}
+    bad_files = []
+    for shard in plan.shards:
+        counts[shard.split].update({int(label): n for label, n in receipts[shard]["label_counts"].items()})
+        bad_files += receipts[shard]["bad_files"]
+    _check_counts(plan, counts, bad_files)
+    _check_no_other_files(plan, directory)
+    if bad_files:
+        _write_bad_files(directory, bad_files)
+    else:
+        (directory / BAD_FILES).unlink(missing_ok=True)
+    lines = "".join(f"{label}:{name}\n" for label, name in enumerate(plan.class_names))
+    shard_files.write_text(directory / LABELS, lines)
+    description = {
+        "name": plan.name,
+        "splits": {split: sum(counts[split].values()) for split in plan.splits},
+        "class_names": list(plan.class_names),
+        "file_pattern": plan.file_pattern,
+        **({"image_shape": list(plan.image_shape)} if plan.image_shape else {}),
+        "source": plan.source,
+        "licence": plan.licence,
+        "class_counts": {
+            split: [counts[split][label] for label in range(len(plan.class_names))] for split in plan.splits
+        },
+        "bad_files": len(bad_files),
+        "conversion": {
+            **plan.settings,
+            "shards": {
+                shard.name: {key: receipts[shard][key] for key in ("records", "bytes", "fingerprint")}
+                for shard in plan.shards
+            },
+        },
+    }
+    # Last: until it is there, nothing takes the shards for a data set.
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    shard_files.write_text(directory / catalog.DESCRIPTION_FILE, text)
+    shutil.rmtree(directory / shard_files.UNFINISHED, ignore_errors=True)
+    for partial in directory.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+    return bad_files
+
+
+def _check_counts(plan, counts, bad_files):
+    left_out = f" ({len(bad_files)} files were left out)" if bad_files else ""
+    empty_splits = [split for split in plan.splits if not counts[split]]
+    if empty_splits:
+        raise UserError(f"split {empty_splits[0]!r} has no image that decodes{left_out}: mend its files")
+    train = next(iter(plan.splits))
+    empty = [
+        name for label, name in enumerate(plan.class_names) if not counts[train][label] and label not in plan.unlabelled
+    ]
+    if empty:
+        raise UserError(
+            f"{named(map(repr, empty))}: no image to train on{left_out}; add images or remove the class from the source"
+        )
+
+
+def _check_no_other_files(plan, directory):
+    """Files that the pattern takes for the data set's would be read with it."""
+    ours = {shard.name for shard in plan.shards}
+    for split in plan.splits:
+        for path in directory.glob(plan.file_pattern.replace("{split}", split)):
+            receipt = directory / shard_files.UNFINISHED / f"{path.name}.json"
+            if path.name in ours:
+                continue
+            if not receipt.exists():
+                raise UserError(f"{path} is not part of this conversion, but looks so by its name: move it away")
+            # An earlier run, with other shards, did not finish.
+            path.unlink()
+
+
+def _make_folder(path):
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make folder {path} ({error.strerror}): give another --dataset_dir") from None

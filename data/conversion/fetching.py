@@ -1,0 +1,144 @@
+"""Downloads that survive a broken connection, and files that are checked against their publisher's sums."""
+
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from command_line import UserError
+from data.conversion.progress import Progress
+
+_ATTEMPTS_WITHOUT_PROGRESS = 4
+_FIRST_PAUSE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 60.0
+_BLOCK_BYTES = 2**20
+
+
+def is_url(source):
+    return str(source).startswith(("http://", "https://"))
+
+
+def fetch(url, folder, checksum=None):
+    """Downloads a file, going on where an earlier call or a broken connection has stopped.
+
+    Args:
+      url: http or https.
+      folder: Where the file goes, under its name in the URL; made when it is not there.
+      checksum: As for `check`; None to take what comes.
+    Returns:
+      Path of the file, whole and checked.
+    Raises:
+      UserError: If the server cannot be reached or does not have it, or the sum is wrong.
+    """
+    path = Path(folder) / os.path.basename(urllib.parse.urlparse(url).path)
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    resumed = part.exists()
+    _download(url, part)
+    if checksum is not None and not _matches(part, checksum):
+        # The parts of two versions of the file may have met in it.
+        part.unlink()
+        if resumed:
+            return fetch(url, folder, checksum)
+        raise UserError(
+            f"{url} gave a file with another {checksum.partition(':')[0]} than its publisher's, "
+            f"{checksum.partition(':')[2]}: try again later, or give a good copy with --source"
+        )
+    os.replace(part, path)
+    return path
+
+
+def check(path, checksum, offset=0, size=None):
+    """Checks a file, or a part of it, against a sum such as "md5:c32a1d..." or "sha256:58a81a...".
+
+    Raises:
+      UserError: If they differ.
+    """
+    if not _matches(path, checksum, offset, size):
+        kind, _, expected = checksum.partition(":")
+        raise UserError(
+            f"{path} is not the file that its publisher made, whose {kind} is {expected}: fetch it again, or convert "
+            f"your own version of the data with --dataset_name=image_folder"
+        )
+
+
+def _matches(path, checksum, offset=0, size=None):
+    kind, _, expected = checksum.partition(":")
+    digest = hashlib.new(kind, usedforsecurity=False)
+    left = os.path.getsize(path) if size is None else size
+    with open(path, "rb") as file:
+        file.seek(offset)
+        while left and (block := file.read(min(left, _BLOCK_BYTES))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest() == expected
+
+
+def _download(url, part):
+    failures, pause = 0, _FIRST_PAUSE_SECONDS
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _download_rest(url, part)
+            return
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise UserError(
+                    f"{url} is not to be had ({error.code} {error.reason}): give a copy of your own with --source"
+                ) from None
+            reason = f"{error.code} {error.reason}"
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            reason = str(getattr(error, "reason", error) or type(error).__name__)
+        after = part.stat().st_size if part.exists() else 0
+        failures, pause = (1, _FIRST_PAUSE_SECONDS) if after > before else (failures + 1, 2 * pause)
+        if failures >= _ATTEMPTS_WITHOUT_PROGRESS:
+            raise UserError(
+                f"cannot download {url} ({reason}); the same command goes on after the {after} bytes that are there. "
+                f"Without a network, give a copy of the file with --source"
+            )
+        time.sleep(pause)
+
+
+def _download_rest(url, part):
+    """One request for what `part` lacks. Raises what urllib and http.client raise."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        # Range not satisfiable: nothing lies beyond what is there. The sum will tell whether that is all.
+        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{have}":
+            return
+        if error.code == 416:
+            part.unlink()
+            raise ConnectionError("the file on the server has changed") from None
+        raise
+    with response:
+        continues = response.status == 206 and _first_byte(response) == have
+        if have and not continues:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with (
+            Progress(f"downloading {part.stem}", total, "bytes") as progress,
+            open(part, "ab" if continues else "wb") as file,
+        ):
+            progress.advance(have)
+            while block := response.read(_BLOCK_BYTES):
+                file.write(block)
+                progress.advance(len(block))
+    if total is not None and part.stat().st_size < total:
+        raise ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes")
+
+
+def _first_byte(response):
+    """Where a partial answer starts, None when it does not say."""
+    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
+    first = rest.partition("-")[0]
+    return int(first) if unit == "bytes" and first.isdigit() else None

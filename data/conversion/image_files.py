@@ -1,0 +1,98 @@
+"""One image file of any kind as the bytes of a record."""
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from data.conversion.plan import BadFileError, Encoded
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+# 2**26 pixels are 200 MB as RGB: with one such image in every worker, memory stays bounded.
+MOST_PIXELS = 2**26
+MOST_BYTES = 2**28
+# TensorFlow's decoder refuses the other kinds of JPEG: 12 bits, arithmetic codes, lossless.
+_JPEG_FRAMES_KEPT = (0xC0, 0xC1, 0xC2)
+_PNG_BIT_DEPTH_AT = 24
+
+
+def encode_for_records(data, other_format="png"):
+    """Keeps a JPEG or plain RGB PNG as it is; makes an RGB file of any other image.
+
+    Alpha is dropped, not blended, and 16 bits lose the lower 8: what TensorFlow's own decoder does, so that an image
+    looks the same from a record as from its file. Of an animation the first picture counts.
+
+    Args:
+      data: The bytes of the file.
+      other_format: "png", or "jpeg" as Slim's ImageNet records have it (quality 100).
+    Returns:
+      Encoded; its format is jpg or png.
+    Raises:
+      BadFileError: If the bytes are no whole image.
+    """
+    if not data:
+        raise BadFileError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise BadFileError(f"{width}x{height} is more than {MOST_PIXELS} pixels: shrink it")
+            if image.format == "JPEG" and image.mode in ("RGB", "L") and _frame_of_jpeg(data) in _JPEG_FRAMES_KEPT:
+                # An eighth of the size still reads every code of the file, in two thirds of the time.
+                image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
+                image.load()
+                return Encoded(data, "jpg", height, width)
+            image.load()
+            if image.format == "PNG" and image.mode == "RGB" and _is_plain_png(image, data) and other_format == "png":
+                return Encoded(data, "png", height, width)
+            return _encode(_to_rgb(image), other_format)
+    except UnidentifiedImageError:
+        raise BadFileError(f"no image that can be read: {len(data)} bytes that begin with {data[:8]!r}") from None
+    except MemoryError:
+        raise
+    except BadFileError:
+        raise
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more for bad files.
+    except Exception as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadFileError(f"it does not decode ({first_line})") from None
+
+
+def encode_pixels(pixels):
+    """A uint8 array, [height, width] or [height, width, 3], as an Encoded PNG."""
+    return _encode(Image.fromarray(pixels), "png")
+
+
+def _encode(image, image_format):
+    buffer = io.BytesIO()
+    # Settings and profiles of the source do not belong to the new pixels.
+    image.info.clear()
+    options = {"quality": 100, "subsampling": 0} if image_format == "jpeg" else {}
+    image.save(buffer, image_format, **options)
+    return Encoded(buffer.getvalue(), "jpg" if image_format == "jpeg" else "png", image.height, image.width)
+
+
+def _to_rgb(image):
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise BadFileError(f"its pixels are 32-bit numbers of no known range (mode {image.mode}): save it with 8 bits")
+    return image.convert("RGB")
+
+
+def _is_plain_png(image, data):
+    return data[_PNG_BIT_DEPTH_AT] == 8 and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+
+
+def _frame_of_jpeg(data):
+    """The marker that starts the frame, which names the kind of JPEG; None when there is none."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker if data[at + 4 : at + 5] == b"\x08" else None
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None

@@ -1,0 +1,144 @@
+"""Writes shards so that each is whole or absent, and knows again those that an earlier run has written.
+
+Beside the shards of a conversion under way, in `unfinished/`, lies a receipt for each: what it was made from, how
+many records and bytes it has, which files it had to leave out. A shard counts as written when its receipt matches the
+plan and its size the receipt.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from pathlib import Path
+
+import tensorflow as tf
+
+from command_line import UserError
+from data.record_errors import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
+
+UNFINISHED = "unfinished"
+
+
+class TooManyBadFilesError(Exception):
+    """Ends a shard that will not be kept."""
+
+
+def write_shard(directory, shard, fingerprint, examples):
+    """Writes a TFRecord file with Slim's keys and its receipt; the file appears under its name once it is whole.
+
+    Args:
+      directory: Where it goes; `unfinished/` is there already.
+      shard: A `plan.Shard`.
+      fingerprint: What the receipt holds to know the shard again.
+      examples: Tuples (item, Encoded or None, reason, more features or None); without an Encoded the item is left
+        out for `reason`.
+    Returns:
+      The receipt, a dict: fingerprint, records, bytes, label_counts, bad_files.
+    Raises:
+      UserError: If the file cannot be written, as on a full disk.
+    """
+    path = Path(directory) / shard.name
+    # A leading dot keeps an unfinished file out of every file_pattern; two runs do not share one.
+    partial = path.with_name(f".{shard.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    label_counts, bad_files = {}, []
+    try:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for item, image, reason, more_features in examples:
+                if image is None:
+                    bad_files.append([item.name, reason])
+                    continue
+                writer.write(_example(item, image, more_features))
+                label_counts[item.label] = label_counts.get(item.label, 0) + 1
+        _to_disk(partial)
+        receipt = {
+            "fingerprint": fingerprint,
+            "records": sum(label_counts.values()),
+            "bytes": partial.stat().st_size,
+            "label_counts": {str(label): count for label, count in sorted(label_counts.items())},
+            "bad_files": bad_files,
+        }
+        # First the receipt: a shard without one would not be known as ours.
+        write_text(_receipt_path(directory, shard), json.dumps(receipt))
+        os.replace(partial, path)
+    except tf.errors.OpError as error:
+        reason = error.message.splitlines()[0].rpartition("; ")[2]
+        raise UserError(_cannot_write(path, reason)) from None
+    except OSError as error:
+        raise UserError(_cannot_write(path, error.strerror)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return receipt
+
+
+def read_receipt(directory, shard):
+    """The receipt of an earlier run, None when there is none."""
+    try:
+        return json.loads(_receipt_path(directory, shard).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def is_whole(directory, shard, receipt, fingerprint):
+    """Whether the shard is there as its receipt says, made from what the plan says."""
+    path = Path(directory) / shard.name
+    return (
+        receipt is not None
+        and receipt["fingerprint"] == fingerprint
+        and path.exists()
+        and path.stat().st_size == receipt["bytes"]
+    )
+
+
+def write_text(path, text):
+    """Writes a file under another name, then renames it: a reader sees the old or the new, nothing between."""
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        _to_disk(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(_cannot_write(path, error.strerror)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _receipt_path(directory, shard):
+    return Path(directory) / UNFINISHED / f"{shard.name}.json"
+
+
+def _cannot_write(path, reason):
+    return (
+        f"cannot write {path} ({reason}): make room or give another --dataset_dir; the same command then goes on from "
+        f"the shards that are whole"
+    )
+
+
+def _to_disk(path):
+    # After a loss of power a renamed file may else be there without its content.
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _example(item, image, more_features):
+    features = {
+        IMAGE_KEY: image.encoded,
+        FORMAT_KEY: image.image_format.encode(),
+        LABEL_KEY: item.label,
+        HEIGHT_KEY: image.height,
+        WIDTH_KEY: image.width,
+        **(more_features or {}),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature={key: _feature(features[key]) for key in features}))
+    # Plain serialisation leaves the order of map keys open, and equal input should give equal files.
+    return example.SerializeToString(deterministic=True)
+
+
+def _feature(value):
+    values = value if isinstance(value, list) else [value]
+    if values and isinstance(values[0], bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+    if values and isinstance(values[0], float):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
