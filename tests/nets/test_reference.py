@@ -58,18 +58,19 @@ def compare(actual, expected, is_training, tolerance, extra=frozenset(["global_p
     # tf-slim's copy has not the keys global_pool and spatial_squeeze of research/slim.
     assert set(ends) - set(expected_ends) == extra
     assert [key for key in ends if key != "global_pool"] == list(expected_ends)
-    for found, wanted in (
-        ({key: ends[key] for key in expected_ends}, expected_ends),
-        (gradients, expected_gradients),
-        (variables, expected_variables),
-    ):
+    for found, wanted in (({key: ends[key] for key in expected_ends}, expected_ends), (variables, expected_variables)):
         assert sorted(found) == sorted(wanted)
-        largest = max(np.abs(value).max() for value in wanted.values())
         for key, value in wanted.items():
-            # Against the size of the values: a value near 0 may be the difference of large ones. (A bias ahead of a
-            # norm that takes it away again has nothing but rounding for a gradient.)
-            atol = tolerance * max(np.abs(value).max(), 1e-2 * largest)
+            # Against the size of the values: a value near 0 may be the difference of large ones.
+            atol = tolerance * max(np.abs(value).max(), 1e-3)
             np.testing.assert_allclose(found[key], value, rtol=tolerance, atol=atol, err_msg=key)
+    assert sorted(gradients) == sorted(expected_gradients)
+    largest = max(np.linalg.norm(value) for value in expected_gradients.values())
+    for key, value in expected_gradients.items():
+        # By norm: an activation that rounding carries over the corner of a ReLU changes single values much. (A bias
+        # ahead of a norm that takes it away again has nothing but rounding for a gradient, hence `largest`.)
+        error = np.linalg.norm(gradients[key] - value)
+        assert error <= tolerance * max(np.linalg.norm(value), 1e-2 * largest), key
     np.testing.assert_allclose(penalty, expected_penalty, rtol=1e-5)
     # The weights are such that the comparison says something.
     assert np.abs(expected_ends["net"]).max() > 1e-2
@@ -110,6 +111,7 @@ def test_fifty_layers_equal_to_tf_slim(family, monkeypatch, is_training):
     images = noise(4, 64, 64, 3)
     actual = run(our_50, family, images, is_training)
     plain_batch_norm(monkeypatch)
-    # Rounding grows through 50 layers, more so where each is normalized by a batch of 4 x 2 x 2 values.
+    # Rounding grows through 50 layers, more so where each is normalized by a batch of 4 x 2 x 2 values: in float32 the
+    # gradients of tf-slim's network are themselves up to 0.8 % (by norm) off those it has in float64, and so are ours.
     expected = run(tf_slims_50, family, images, is_training)
     compare(actual, expected, is_training, tolerance=2e-2 if is_training else 2e-3)

@@ -130,6 +130,8 @@ def test_a_moved_or_copied_folder_means_its_own_checkpoint(tmp_path, monkeypatch
     (shutil.copytree if original_stays else shutil.move)(path, tmp_path / "b")
     found = pathlib.Path(checkpoints.find(tmp_path / "b")).resolve()
     assert found == (tmp_path / "b" / "model.ckpt-3").resolve()
+    # TensorFlow's own tools, too, which trust the state file.
+    assert pathlib.Path(tf.train.latest_checkpoint(str(tmp_path / "b"))).resolve() == found
 
 
 def test_a_stop_between_writing_and_deleting_leaves_a_folder_that_is_found(tmp_path, monkeypatch):
