@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pathlib
 from typing import Literal
 
@@ -136,6 +137,9 @@ def resolve(config, dataset, network):
     resolved = dataclasses.replace(
         config, **{name: value for name, value in defaults.items() if getattr(config, name) is None}
     )
+    if resolved.dataset_dir is not None:
+        # model.json records it, and whoever reads that may stand in another folder.
+        resolved = dataclasses.replace(resolved, dataset_dir=os.path.abspath(resolved.dataset_dir))
     if resolved.learning_rate_decay_factor is None:
         factor = 0.1 if resolved.learning_rate_decay_type == "step" else 0.94
         resolved = dataclasses.replace(resolved, learning_rate_decay_factor=factor)

@@ -1,7 +1,6 @@
 """Exact evaluation: one pass, every record scored once."""
 
 import csv
-import json
 import math
 import os
 import pathlib
@@ -107,6 +106,7 @@ class PredictionsFile:
         self._record = 0
 
     def __enter__(self):
+        self._part.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self._part, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
         self._writer = csv.writer(self._file)
         self._writer.writerow(["record", "label", "predicted", "probability", "top_5"])
@@ -132,13 +132,7 @@ class PredictionsFile:
 
 def describe(result):
     """The lines that a person reads of a result of `Evaluator.evaluate`."""
-    lines = [
-        f"{result['count']} images scored once each",
-        f"top-1 {result['top_1']:.4f}   top-5 {result['top_5']:.4f}   cross-entropy {result['cross_entropy']:.4f}",
-    ]
-    return "\n".join(lines)
-
-
-def to_json(result):
-    """The result as one line of JSON."""
-    return json.dumps(result)
+    return (
+        f"{result['count']} images scored once each\n"
+        f"top-1 {result['top_1']:.4f}   top-5 {result['top_5']:.4f}   cross-entropy {result['cross_entropy']:.4f}"
+    )

@@ -1,6 +1,10 @@
-"""Ctrl-C and SIGTERM as a request that is answered between two steps."""
+"""Ctrl-C and SIGTERM as a request that is answered between two steps, or two batches of an evaluation."""
 
 import signal
+
+
+class Stopped(Exception):
+    """Leaves work that need not be finished."""
 
 
 class StopRequest:
@@ -19,6 +23,11 @@ class StopRequest:
 
     def __bool__(self):
         return self.requested
+
+    def check(self, *unused):
+        """Raises Stopped once a signal came."""
+        if self.requested:
+            raise Stopped
 
     def _ask(self, number, frame):
         if self.requested:

@@ -13,7 +13,7 @@ from nets import checkpoints, nets_factory
 from training import config as configs
 from training import devices
 from training.evaluation import Evaluator
-from training.interrupts import StopRequest
+from training.interrupts import Stopped, StopRequest
 from training.meter import Meter
 from training.optimizers import Momentum
 from training.progress import Progress
@@ -29,8 +29,7 @@ class TrainResult(NamedTuple):
       step: Steps done in all.
       total_steps: Steps of the run; more than `step` when it was interrupted.
       checkpoint: Prefix of the last checkpoint; None when the run was interrupted before its first step.
-      evaluation: The result of the last evaluation, as `Evaluator.evaluate`'s; None when there was none, as in a run
-        interrupted in its last step.
+      evaluation: The result of the evaluation after that step, as `Evaluator.evaluate`'s; None in an interrupted run.
       images_per_second: Of the training steps of this process but the first, which traces the network; evaluation and
         saving are not in it. None before the second step.
     """
@@ -107,6 +106,7 @@ class _Run:
             while step < self._total_steps and not self._stop:
                 meter.add(self._step.step(*self._next(batches)))
                 step += 1
+                evaluation = None
                 progress.step(step)
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
                     self._log(step, meter, progress)
@@ -181,11 +181,14 @@ class _Run:
     def _evaluate(self, step, progress):
         config = self._config
         split = config.eval_split_name
-        with records.explain_errors(self._dataset, split, config.labels_offset):
-            batches = records.evaluation_batches(
-                self._dataset, split, self._preprocess(is_training=False), config.batch_size, config.labels_offset
-            )
-            result = self._evaluator.evaluate(batches, self._class_names)
+        try:
+            with records.explain_errors(self._dataset, split, config.labels_offset):
+                batches = records.evaluation_batches(
+                    self._dataset, split, self._preprocess(is_training=False), config.batch_size, config.labels_offset
+                )
+                result = self._evaluator.evaluate(batches, self._class_names, on_batch=self._stop.check)
+        except Stopped:
+            return None
         for name in ("top_1", "top_5", "cross_entropy"):
             tf.summary.scalar(f"{split}/{name}", result[name], step)
         progress.say(

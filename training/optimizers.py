@@ -74,6 +74,10 @@ class LossScale(tf.Module):
         """Returns the loss times the scale."""
         return loss * self._scale if self._dynamic else loss
 
+    def divide(self, gradients):
+        """Returns gradients of a scaled loss divided by the scale."""
+        return [gradient / self._scale for gradient in gradients] if self._dynamic else gradients
+
     def unscale(self, gradients):
         """Divides summed gradients by the scale and adapts it; called in a replica.
 
@@ -82,7 +86,7 @@ class LossScale(tf.Module):
         """
         if not self._dynamic:
             return gradients, None
-        gradients = [gradient / self._scale for gradient in gradients]
+        gradients = self.divide(gradients)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
         steps = tf.where(finite, self._finite_steps + 1, 0)
         double = steps >= self._steps_to_double

@@ -68,7 +68,7 @@ class TrainStep(tf.Module):
           The loss, a float32 scalar, and the gradients in the order of the model's trainable variables.
         """
         metrics, gradients = self._gradients(images, labels)
-        return metrics["loss"], gradients
+        return metrics["loss"], self.loss_scale.divide(gradients)
 
     @tf.function(autograph=False)
     def forward(self, images):

@@ -53,6 +53,11 @@ def test_what_resolving_leaves_open():
     assert open_fields == {"dataset_dir", "max_number_of_steps", "learning_rate_decay_epochs", "json"}
 
 
+def test_a_relative_data_folder_is_recorded_so_that_it_means_the_same_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve(TrainConfig(dataset_dir="records")).dataset_dir == str(tmp_path / "records")
+
+
 @pytest.mark.parametrize(("kind", "factor"), [("step", 0.1), ("exponential", 0.94), ("cosine", 0.94)])
 def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
     assert resolve(TrainConfig(learning_rate_decay_type=kind)).learning_rate_decay_factor == factor

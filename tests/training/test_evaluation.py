@@ -160,6 +160,10 @@ def test_predictions_list_every_record_in_order(tmp_path, batch_size):
         assert float(row["probability"]) == pytest.approx(probability, rel=1e-6)
 
 
+def test_predictions_make_their_folder(tmp_path):
+    assert len(write_predictions(tmp_path / "a" / "b" / "predictions.csv", LOGITS, LABELS, 5)) == 5
+
+
 def test_a_probability_is_written_so_that_it_reads_back_exactly(tmp_path):
     logits = np.random.default_rng(0).normal(size=[50, 7]).astype(np.float32)
     rows = write_predictions(tmp_path / "predictions.csv", logits, np.zeros(50, np.int32), 50)

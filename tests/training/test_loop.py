@@ -183,6 +183,27 @@ def test_a_signal_before_the_first_step(toy_dir, tmp_path, monkeypatch):
     assert not list((tmp_path / "run").glob("model.ckpt*"))
 
 
+def test_a_signal_in_an_evaluation_leaves_it(finished, toy_dir, tmp_path, monkeypatch):
+    """And an earlier evaluation of the run is not taken for that of its last step."""
+    config = training_toys.toy_config(toy_dir, tmp_path / "run")
+    scored = []
+
+    def predictions(evaluator, batches):
+        for batch in original(evaluator, batches):
+            scored.append(batch)
+            # 13 images in batches of 4 are 4 batches: this is the second of the second evaluation, which is the last.
+            if len(scored) == 6:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    original = loop.Evaluator.predictions
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Evaluator, "predictions", predictions)
+        result = loop.train(config)
+    assert (result.step, result.evaluation, len(scored)) == (STEPS, None, 6)
+    assert loop.train(config).evaluation == finished[1].evaluation
+
+
 def test_a_second_signal_stops_at_once_and_handlers_come_back():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with StopRequest() as stop:

@@ -215,6 +215,17 @@ def test_a_float16_step_is_a_float32_step_whatever_the_scale():
             np.testing.assert_allclose(rough.variables_by_name[name] - value, wanted, atol=0.03, err_msg=name)
 
 
+def test_forward_backward_takes_the_scale_off_its_gradients():
+    images, labels = make_batch()
+    step = make_step(make_model(compute_dtype="float16"))
+    found = []
+    for scale in (1.0, 1024.0):
+        step.loss_scale.variables_by_name["loss_scale"].assign(scale)
+        _, gradients = step.forward_backward(images, labels)
+        found.append(np.concatenate([gradient.numpy().ravel() for gradient in gradients]))
+    assert np.linalg.norm(found[1] - found[0]) < 0.05 * np.linalg.norm(found[0])
+
+
 def test_an_overflow_in_float16_drops_the_step():
     model = make_model(compute_dtype="float16")
     step = make_step(model)
