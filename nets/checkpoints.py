@@ -186,7 +186,7 @@ def read_description(path):
 
     Returns:
       A dict: "network" (the settings of `nets_factory.create_model`), "preprocessing", "labels_offset",
-      "label_names", "training" (the flags of the run).
+      "label_names", "training" (the flags of the run; {} for weights that were trained elsewhere).
 
     Raises:
       UserError: If there is no model.json beside the checkpoint, or it is not one.

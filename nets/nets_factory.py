@@ -1,4 +1,4 @@
-"""The table of networks, and the two ways to build one: as a Slim function and as an object."""
+"""The table of networks, and the ways to build one: as a Slim function, as an object, from a checkpoint."""
 
 import functools
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import tf_slim as slim
 
 from command_line import UserError
-from nets import resnet_cifar, resnet_utils, resnet_v1, resnet_v2
+from nets import checkpoints, resnet_cifar, resnet_utils, resnet_v1, resnet_v2
 from nets.model import SlimModel
 
 
@@ -149,3 +149,24 @@ def create_model(
         compute_dtype=compute_dtype,
         seed=seed,
     )
+
+
+def load_model(path, compute_dtype="float32", **settings):
+    """Makes the network that a checkpoint's model.json describes, with the checkpoint's weights.
+
+    Args:
+      path: The checkpoint's folder (its newest), prefix or file.
+      compute_dtype: As in `create_model`.
+      **settings: Settings of `create_model` that take the place of the recorded ones, such as output_stride.
+
+    Returns:
+      A SlimModel, and the description as `checkpoints.read_description` gives it.
+
+    Raises:
+      UserError: If there is no checkpoint, no description, or they do not fit each other.
+    """
+    prefix = checkpoints.find(path)
+    description = checkpoints.read_description(prefix)
+    model = create_model(**(description["network"] | settings), compute_dtype=compute_dtype)
+    model.restore(prefix)
+    return model, description

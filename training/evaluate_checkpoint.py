@@ -75,7 +75,7 @@ def evaluate_checkpoint(config, show=lambda text: None):
     size = described["image_size"] or dataset.row.image_size or model.default_image_size
     show(
         f"{settings['model_name']} from {prefix}, on split {split} of {dataset.name} "
-        f"({dataset.num_records(split)} images), preprocessing {described['preprocessing_name']} at {size} pixels"
+        f"({dataset.num_records(split)} images), preprocessing {described['preprocessing']['name']} at {size} pixels"
     )
     function = preprocessing.get_preprocessing(described["preprocessing_name"], is_training=False)
     preprocess = functools.partial(function, output_height=size, output_width=size)
@@ -92,7 +92,7 @@ def evaluate_checkpoint(config, show=lambda text: None):
         "model_name": settings["model_name"],
         "dataset": dataset.name,
         "split": split,
-        "preprocessing": described["preprocessing_name"],
+        "preprocessing": described["preprocessing"]["name"],
         "image_size": size,
         "labels_offset": offset,
         "precision": model.compute_dtype.name,
@@ -110,7 +110,7 @@ def _describe(config, prefix):
         return {
             "network": {"model_name": config.model_name},
             "label_names": None,
-            "preprocessing_name": config.preprocessing_name or network.preprocessing_name,
+            "preprocessing": {"name": config.preprocessing_name or network.preprocessing_name},
             "image_size": config.eval_image_size,
             "labels_offset": config.labels_offset or 0,
             "dataset_name": config.dataset_name,
@@ -123,15 +123,17 @@ def _describe(config, prefix):
             f"--model_name is {config.model_name}, but {prefix} is a {description['network']['model_name']}; leave the "
             "flag out"
         )
+    name = _prefer("preprocessing_name", config.preprocessing_name, recorded["name"])
     own_data = config.dataset_name is None and config.dataset_dir is None
     return {
         "network": description["network"],
         "label_names": description["label_names"],
-        "preprocessing_name": _prefer("preprocessing_name", config.preprocessing_name, recorded["name"]),
+        # With the name go the numbers that were recorded with it; another name brings its own.
+        "preprocessing": recorded if name == recorded["name"] else {"name": name},
         "image_size": _prefer("eval_image_size", config.eval_image_size, recorded["image_size"]),
         "labels_offset": _prefer("labels_offset", config.labels_offset, description["labels_offset"]),
-        "dataset_name": training["dataset_name"] if own_data else config.dataset_name,
-        "dataset_dir": training["dataset_dir"] if own_data else config.dataset_dir,
+        "dataset_name": training.get("dataset_name") if own_data else config.dataset_name,
+        "dataset_dir": training.get("dataset_dir") if own_data else config.dataset_dir,
     }
 
 

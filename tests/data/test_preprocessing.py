@@ -4,9 +4,11 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from command_line import UserError
 from data import preprocessing
+from data.preprocessing import images
 
 MEANS = [123.68, 116.78, 103.94]
 FAMILIES = sorted(preprocessing.PREPROCESSING)
@@ -35,6 +37,12 @@ def ramp_image(height, width, step):
     return np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)
 
 
+def smooth_image(height, width):
+    rows, columns = np.mgrid[:height, :width]
+    channels = [128 + 120 * np.sin(rows / (5 + k) + columns / (9 - k)) for k in range(3)]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
 def evaluate(name, image, height, width):
     return preprocessing.get_preprocessing(name)(image, height, width).numpy()
 
@@ -49,13 +57,13 @@ def train_many(family, image, size, count, seed=7):
 def test_resize_by_hand():
     # Output 0..3 look at input 0, 0.5, 1 and 1.5, and past the last pixel stands the last pixel.
     image = np.float32([[[0], [100]]])
-    np.testing.assert_allclose(preprocessing.resize_bilinear(image, 1, 4)[0, :, 0], [0, 50, 100, 100])
+    np.testing.assert_allclose(images.resize_bilinear(image, 1, 4)[0, :, 0], [0, 50, 100, 100])
 
 
 @pytest.mark.parametrize("size", [(9, 31), (40, 17), (13, 21)])
 def test_resize_against_numpy(size):
     image = noise_image(13, 21)
-    np.testing.assert_allclose(preprocessing.resize_bilinear(image, *size), legacy_bilinear(image, *size), atol=1e-3)
+    np.testing.assert_allclose(images.resize_bilinear(image, *size), legacy_bilinear(image, *size), atol=1e-3)
 
 
 def test_vgg_evaluation_by_hand():
@@ -244,8 +252,20 @@ def test_training_without_a_seed():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(UserError, match="unknown preprocessing 'lenet': known are cifar, digits, inception, vgg"):
-        preprocessing.get_preprocessing("lenet")
+    with pytest.raises(UserError, match="unknown preprocessing 'resnet_50': known are cifar, digits, .*vgg"):
+        preprocessing.get_preprocessing("resnet_50")
+
+
+def test_recorded_settings_make_the_family_again():
+    recorded = preprocessing.PREPROCESSING["vgg"].settings(224) | {"means": [1.0, 2.0, 3.0]}
+    image = noise_image(60, 50)
+    plain, shifted = (preprocessing.get_preprocessing(family)(image, 32, 32) for family in ("vgg", recorded))
+    np.testing.assert_allclose(shifted - plain, np.broadcast_to(np.array(MEANS) - [1, 2, 3], [32, 32, 3]), atol=1e-4)
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(UserError, match="'cifar' has no setting mean; it has .*pad_pixels"):
+        preprocessing.from_settings({"name": "cifar", "image_size": 32, "mean": 1})
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -258,3 +278,14 @@ def test_settings_survive_json(name):
 def test_settings_hold_the_familys_numbers():
     assert preprocessing.PREPROCESSING["vgg"].settings(224)["means"] == MEANS
     assert preprocessing.PREPROCESSING["inception"].settings(299)["central_fraction"] == 0.875
+
+
+def test_torchvision_evaluation_equals_pillows_resize_and_crop():
+    image = smooth_image(150, 201)
+    # As torchvision does it: the short side to 256, the long one truncated, the middle 224 of 256 x 343.
+    resized = np.asarray(Image.fromarray(image).resize((343, 256), Image.Resampling.BILINEAR), np.float32)
+    crop = resized[16 : 16 + 224, 59 : 59 + 224] / 255.0
+    expected = (crop - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    output = preprocessing.get_preprocessing("torchvision")(image, 224, 224)
+    # Pillow rounds to whole numbers: half of one is 0.5 / 255 / 0.224, and it does so twice.
+    np.testing.assert_allclose(output, expected, atol=0.018)

@@ -212,8 +212,8 @@ def test_bfloat16_scores_about_the_same(run):
 def test_the_description_makes_the_same_network_again(run):
     folder, _ = run
     description = checkpoints.read_description(folder)
-    model = nets_factory.create_model(**description["network"])
-    model.restore(folder)
+    model, loaded_description = nets_factory.load_model(folder)
+    assert loaded_description == description
     assert description["label_names"] == list(training_toys.CLASS_NAMES)
     assert description["preprocessing"]["name"] == "cifar"
     assert description["training"]["batch_norm_decay"] == 0.5

@@ -1,0 +1,86 @@
+"""Resizing, cropping and flipping as the families need them; all are TensorFlow ops on one image.
+
+Images are [height, width, channels]; random ones are a function of their seed, an int [2] tensor.
+"""
+
+import tensorflow as tf
+
+
+def resize_bilinear(image, height, width):
+    """Resizes as TensorFlow 1 did: output pixel i looks at input i * in / out, not at the centres of pixels.
+
+    TensorFlow 2's tf.image.resize looks half a pixel elsewhere, and published Slim checkpoints were not
+    trained on that.
+
+    Returns:
+      float32 [height, width, channels], in the range of the input.
+    """
+    # The op itself: its v1 wrapper warns on the user's terminal that it is old.
+    return tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=[height, width])[0]
+
+
+def resize_antialiased(image, height, width):
+    """Resizes as Pillow's BILINEAR does, but without its rounding: an output pixel averages what it covers.
+
+    Returns:
+      float32 [height, width, channels], in the range of the input.
+    """
+    return tf.image.resize(image, [height, width], antialias=True)
+
+
+def resize_short_side(image, side):
+    """Resizes to a shorter side of `side` pixels, keeping the aspect; the other side rounds half to even."""
+    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    size = tf.cast(tf.math.rint(shape * (tf.cast(side, tf.float32) / tf.reduce_min(shape))), tf.int32)
+    return resize_bilinear(image, size[0], size[1])
+
+
+def central_crop(image, height, width):
+    """Cuts the middle out; an odd pixel more is left at the bottom and at the right."""
+    top, left = ((tf.shape(image)[axis] - size) // 2 for axis, size in ((0, height), (1, width)))
+    return tf.slice(image, [top, left, 0], [height, width, 3])
+
+
+def random_crop(image, height, width, seed):
+    """Cuts a window out, each place as likely as another."""
+    places = tf.shape(image)[:2] - [height, width] + 1
+    # Floats, because the integer form takes one bound for all.
+    corner = tf.cast(tf.random.stateless_uniform([2], seed) * tf.cast(places, tf.float32), tf.int32)
+    return tf.slice(image, [corner[0], corner[1], 0], [height, width, 3])
+
+
+def random_window(shape, area_range, aspect_ratio_range, seed, min_object_covered=0.0):
+    """Draws a window of the image by its part of the area and its width over its height; the whole image where 100
+    tries find none that fits.
+
+    Args:
+      shape: int32 [3], of the image.
+      area_range: Least and greatest part of the area, each above 0 and at most 1.
+      aspect_ratio_range: Least and greatest width / height.
+      seed: An int [2] tensor.
+      min_object_covered: Least part of the object, which is the whole image, that has to be in the window.
+    Returns:
+      offset and size, each int32 [3], for tf.slice.
+    """
+    offset, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=seed,
+        min_object_covered=min_object_covered,
+        aspect_ratio_range=aspect_ratio_range,
+        area_range=area_range,
+        max_attempts=100,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return offset, size
+
+
+def random_flip(image, seed):
+    """Mirrors left and right, half the time."""
+    flip = tf.random.stateless_uniform([], seed) < 0.5
+    return tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def split_seed(seed, count):
+    """A list of `count` seeds that depend on `seed` alone."""
+    return tf.unstack(tf.random.split(tf.convert_to_tensor(seed), count))

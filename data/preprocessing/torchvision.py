@@ -1,0 +1,44 @@
+"""The preprocessing of torchvision's and timm's published weights."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from data.preprocessing.family import Preprocessing
+from data.preprocessing.images import central_crop, random_flip, random_window, resize_antialiased, split_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Torchvision(Preprocessing):
+    """Evaluation: short side to 256, the middle 224, colours standardised: about -2.1 to 2.6.
+
+    Training: a random part of 8 % to 100 % of the area, 3:4 to 4:3, resized; flipped half the time. Resizing averages
+    over the pixels that an output pixel covers, as Pillow's does. `crop_fraction` is the crop over the resized short
+    side: 224 / 256, and timm's crop_pct.
+
+    Source: https://github.com/pytorch/vision/tree/main/references/classification (presets.py).
+    """
+
+    name = "torchvision"
+    means: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    standard_deviations: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_fraction: float = 0.875
+    area_range: tuple[float, float] = (0.08, 1.0)
+    aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def train(self, image, height, width, seed):
+        seeds = split_seed(seed, 2)
+        offset, size = random_window(tf.shape(image), self.area_range, self.aspect_ratio_range, seeds[0])
+        image = resize_antialiased(tf.slice(image, offset, size), height, width)
+        return self._standardised(random_flip(image, seeds[1]))
+
+    def evaluate(self, image, height, width):
+        shape = tf.shape(image)[:2]
+        short = tf.reduce_min(shape)
+        side = int(max(height, width) / self.crop_fraction)
+        # torchvision truncates the longer side: int(side * long / short).
+        sides = tf.maximum(side * shape // short, side)
+        return self._standardised(central_crop(resize_antialiased(image, sides[0], sides[1]), height, width))
+
+    def _standardised(self, image):
+        return (image / 255.0 - tf.constant(self.means)) / tf.constant(self.standard_deviations)

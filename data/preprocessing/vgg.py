@@ -1,0 +1,40 @@
+"""The preprocessing of the VGG networks, and of Slim's ResNet v1."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from data.preprocessing.family import Preprocessing
+from data.preprocessing.images import central_crop, random_crop, random_flip, resize_short_side, split_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Vgg(Preprocessing):
+    """Short side to 256 (in training 256..512), crop to 224, less the RGB means: -124 to 152.
+
+    The sides are those for 224 pixels, and grow and shrink with the output: side round(256 * size / 224) for
+    size pixels. A crop then always fits, where research/slim stops above 256, and every size sees the same
+    part of the picture; at 224 nothing differs from research/slim.
+    """
+
+    name = "vgg"
+    means: tuple[float, float, float] = (123.68, 116.78, 103.94)
+    resize_side: int = 256
+    resize_side_min: int = 256
+    resize_side_max: int = 512
+    size_of_sides: int = 224
+
+    def train(self, image, height, width, seed):
+        low, high = (self._scaled(side, height, width) for side in (self.resize_side_min, self.resize_side_max))
+        seeds = split_seed(seed, 3)
+        side = tf.random.stateless_uniform([], seeds[0], low, high + 1, dtype=tf.int32)
+        image = random_crop(resize_short_side(image, side), height, width, seeds[1])
+        return random_flip(image, seeds[2]) - tf.constant(self.means)
+
+    def evaluate(self, image, height, width):
+        side = self._scaled(self.resize_side, height, width)
+        return central_crop(resize_short_side(image, side), height, width) - tf.constant(self.means)
+
+    def _scaled(self, side, height, width):
+        # Rounding must not take the side below the crop.
+        return max(round(side * max(height, width) / self.size_of_sides), height, width)
