@@ -77,7 +77,7 @@ def evaluate_checkpoint(config, show=lambda text: None):
         f"{settings['model_name']} from {prefix}, on split {split} of {dataset.name} "
         f"({dataset.num_records(split)} images), preprocessing {described['preprocessing']['name']} at {size} pixels"
     )
-    function = preprocessing.get_preprocessing(described["preprocessing_name"], is_training=False)
+    function = preprocessing.get_preprocessing(described["preprocessing"], is_training=False)
     preprocess = functools.partial(function, output_height=size, output_width=size)
     offset = described["labels_offset"]
     with contextlib.ExitStack() as stack:
