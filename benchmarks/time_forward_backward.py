@@ -2,8 +2,8 @@
 
     python benchmarks/time_forward_backward.py --model resnet_v2_152
 
-builds the network with random weights, feeds it one batch of random images that is ready before the clock
-starts, and prints a line every 10 steps and one for each pass:
+builds the network with random weights, feeds it one batch of images that is ready before the clock starts (random
+ones, or a data set's as training would see them), and prints a line every 10 steps and one for each pass:
 
     2026-11-22 03:04:05.123456: step 10, duration = 9.012
     2026-11-22 03:04:05.123456: Forward across 100 steps, 9.112 +/- 0.153 sec / batch
@@ -43,7 +43,11 @@ class TimingConfig:
     burn_in: int = 10
     """Steps to run before those; one more comes before them, which traces the step."""
     num_classes: int = 1000
-    """Width of the last layer."""
+    """Width of the last layer; of a data set with records, the number of its classes."""
+    dataset_name: str | None = None
+    """Data set that the images come from; None, or synthetic, for random images."""
+    dataset_dir: str | None = None
+    """Folder of that data set's TFRecords."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the activations; auto takes the one that training would take on this device."""
     seed: int = 0
@@ -115,19 +119,14 @@ def build_steps(config):
       UserError: If there is no such network.
     """
     import numpy as np
-    import tensorflow as tf
 
     from nets import nets_factory
     from training import devices, step
 
     precision = devices.resolve_precision(config.precision)
-    model = nets_factory.create_model(config.model, config.num_classes, compute_dtype=precision, seed=config.seed)
-    image_size = config.image_size or model.default_image_size
-
-    random = np.random.default_rng(config.seed)
-    shape = [config.batch_size, image_size, image_size, 3]
-    images = tf.constant(random.random(shape, dtype=np.float32))
-    labels = tf.constant(random.integers(config.num_classes, size=config.batch_size), tf.int32)
+    images, labels, num_classes = _input(config)
+    image_size = images.shape[1]
+    model = nets_factory.create_model(config.model, num_classes, compute_dtype=precision, seed=config.seed)
     train_step = step.TrainStep(model, optimizer=None, learning_rate_fn=None)
 
     setup = results.Setup(
@@ -136,7 +135,7 @@ def build_steps(config):
         precision=precision,
         batch_size=config.batch_size,
         image_size=image_size,
-        num_classes=config.num_classes,
+        num_classes=num_classes,
         parameters=sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
         multiply_adds=model.multiply_adds(image_size),
     )
@@ -145,6 +144,31 @@ def build_steps(config):
         "forward": make_step(lambda: train_step.forward(images)),
         "forward_backward": make_step(lambda: train_step.forward_backward(images, labels)),
     }
+
+
+def _input(config):
+    """One batch: float32 images, int32 labels, and the number of classes."""
+    import numpy as np
+    import tensorflow as tf
+
+    from data import catalog, preprocessing, records
+    from nets import nets_factory
+
+    network = nets_factory.find_network(config.model)
+    image_size = config.image_size or network.default_image_size
+    if config.dataset_dir is None and config.dataset_name in (None, "synthetic"):
+        random = np.random.default_rng(config.seed)
+        images = tf.constant(random.random([config.batch_size, image_size, image_size, 3], dtype=np.float32))
+        labels = tf.constant(random.integers(config.num_classes, size=config.batch_size), tf.int32)
+        return images, labels, config.num_classes
+    dataset = catalog.open_dataset(config.dataset_name, config.dataset_dir)
+    family = preprocessing.find_family(dataset.row.preprocessing_name or network.preprocessing_name)
+    preprocess = preprocessing.Preprocess(family, image_size, image_size, is_training=True)
+    split = dataset.row.train_split
+    with records.explain_errors(dataset, split):
+        batches = records.training_batches(dataset, split, preprocess, config.batch_size, config.seed)
+        images, labels = next(iter(batches))
+    return images, labels, dataset.num_classes
 
 
 def make_step(compute):

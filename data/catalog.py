@@ -84,6 +84,8 @@ DATASETS = {
     "fashion_mnist": DatasetRow(preprocessing_name="cifar", image_size=28),
     "flowers": DatasetRow(eval_split="validation"),
     "imagenet": DatasetRow(eval_split="validation"),
+    # Neither distorted nor resized: the input costs as little as it can.
+    "synthetic": DatasetRow(preprocessing_name="lenet"),
 }
 
 
@@ -97,6 +99,7 @@ class Dataset:
       image_shape: (height, width, channels) of every image, None when they differ.
       file_pattern: Names of a split's files within `directory`, a glob in which `{split}` stands for the
         split.
+      synthetic: The `synthetic.SyntheticImages` that take the place of files; None where there are files.
     """
 
     name: str
@@ -108,6 +111,7 @@ class Dataset:
     source: str = ""
     licence: str = ""
     row: DatasetRow = DatasetRow()
+    synthetic: object | None = None
 
     @property
     def num_classes(self):
@@ -158,6 +162,8 @@ def open_dataset(name=None, directory=None):
                 f"the directory that holds them and their {DESCRIPTION_FILE}"
             )
         directory = DATASETS[name].directory
+        if name == "synthetic":
+            raise UserError("synthetic images are drawn, not opened: scripts make them by --dataset_name=synthetic")
         if directory is None:
             raise UserError(f"data set {name!r} has no embedded files: give the directory that holds its records")
     directory = Path(directory)

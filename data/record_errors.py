@@ -9,13 +9,10 @@ import contextlib
 import tensorflow as tf
 
 from command_line import UserError
+from data import parsing
 from data.catalog import DESCRIPTION_FILE
-
-IMAGE_KEY = "image/encoded"
-FORMAT_KEY = "image/format"
-LABEL_KEY = "image/class/label"
-HEIGHT_KEY = "image/height"
-WIDTH_KEY = "image/width"
+from data.parsing import IMAGE_KEY, LABEL_KEY
+from data.preprocessing import images
 
 # What a bad record can raise. An error of another class (no memory, cancelled) is not the data's.
 _ERRORS_OF_RECORDS = (
@@ -49,7 +46,8 @@ def explain_errors(dataset, split, labels_offset=0):
     try:
         yield
     except _ERRORS_OF_RECORDS as error:
-        fault = find_fault(dataset, split, labels_offset)
+        # What is drawn at random has no records to be at fault.
+        fault = None if dataset.synthetic else find_fault(dataset, split, labels_offset)
         if fault is None:
             raise
         raise DataError(fault) from error
@@ -96,23 +94,12 @@ def check_labels_offset(dataset, labels_offset):
     return range(labels_offset, dataset.num_classes)
 
 
-def parse_record(record):
-    """A serialised example as (image uint8 [height, width, 3], label int64 as stored)."""
-    features = {
-        IMAGE_KEY: tf.io.FixedLenFeature([], tf.string),
-        LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
-    }
-    example = tf.io.parse_single_example(record, features)
-    # Looks at the bytes, not at image/format, as Slim's decoder does: grey becomes RGB, alpha is dropped.
-    image = tf.io.decode_image(example[IMAGE_KEY], channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3]), example[LABEL_KEY]
-
-
 def _count_good_records(path, allowed):
     """Returns how many records from the first on are well, and whether they are all."""
 
     def label_and_shape(record):
-        image, label = parse_record(record)
+        encoded, label, _ = parsing.parse(record)
+        image = images.decode(encoded, channels=3)
         # The shape is asked for so that the image is decoded: TensorFlow drops what no output needs.
         return label, tf.shape(image)
 

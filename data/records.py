@@ -18,19 +18,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from command_line import UserError
-from data.record_errors import (
-    FORMAT_KEY,
-    HEIGHT_KEY,
-    IMAGE_KEY,
-    LABEL_KEY,
-    WIDTH_KEY,
-    DataError,
-    check_labels_offset,
-    count_fault,
-    explain_errors,
-    find_fault,
-    parse_record,
-)
+from data import service
+from data.mixing import Mixing
+from data.parsing import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY, serialize
+from data.record_errors import DataError, check_labels_offset, explain_errors, find_fault
+from data.sources import RecordFiles, open_source
 
 __all__ = [
     "DataError",
@@ -41,10 +33,9 @@ __all__ = [
     "write_examples",
 ]
 
-# Part of what the stream of batches is a function of: a constant, not a fit to the machine.
-_SHARDS_INTERLEAVED = 8
 _SHUFFLE_BUFFER = 10_000
-_CACHED_BYTES = 64 * 2**20
+_CACHED_BYTES = 256 * 2**20
+_NO_MIXING = Mixing()
 
 
 def training_batches(
@@ -58,6 +49,8 @@ def training_batches(
     shuffle_buffer=None,
     cached_bytes=_CACHED_BYTES,
     num_private_threads=None,
+    mixing=_NO_MIXING,
+    service_address=None,
 ):
     """Endless batches that hold every record once an epoch, in a new order each epoch.
 
@@ -67,16 +60,22 @@ def training_batches(
     way without decoding them.
 
     Args:
-      preprocess: A function of (image, seed=...): uint8 [height, width, 3] and an int64 [2] seed for
-        stateless random ops, to float32 of one fixed shape.
+      dataset: A catalog.Dataset.
+      preprocess: A `preprocessing.Preprocess`, which decodes of a JPEG only what it needs; or a function of
+        (image, seed=...): uint8 [height, width, 3] and an int64 [2] seed for stateless random ops, to float32
+        of one fixed shape.
       seed: An int of at most 63 bits.
       first_step: The first batch to give.
       labels_offset: Taken off each label; 1 drops Slim's background class.
       shuffle_buffer: Encoded records that the shuffle draws from. None for the whole split when it is cached,
         else 10,000.
-      cached_bytes: A split whose files are smaller together is kept encoded in memory.
+      cached_bytes: A split whose files are smaller together is kept in memory, decoded if dataset.json gives
+        the shape of its images and they are smaller too.
       num_private_threads: Threads that read and preprocess; None for half of the CPUs that the process may
         use.
+      mixing: A `mixing.Mixing`; labels are then float32 [batch_size, classes], each class's part of the image.
+      service_address: grpc://HOST:PORT of a tf.data service whose workers do the work; see `data.service`.
+        The batches are the same.
     Returns:
       A tf.data.Dataset of (images float32 [batch_size, ...], labels int32 [batch_size]).
     Raises:
@@ -86,44 +85,37 @@ def training_batches(
     """
     _check_at_least(1, batch_size=batch_size)
     _check_at_least(0, first_step=first_step, shuffle_buffer=shuffle_buffer or 0)
-    check_labels_offset(dataset, labels_offset)
-    files = dataset.files(split)
+    if service_address and dataset.synthetic:
+        raise UserError("synthetic images are drawn in memory, there is nothing to send to a tf.data service")
+    source = open_source(dataset, split, preprocess, labels_offset, cached_bytes)
     count = dataset.num_records(split)
-    cached = sum(os.path.getsize(path) for path in files) <= cached_bytes
-    if cached:
-        held = _read_whole_split(dataset, split, labels_offset)
-        shuffle_buffer = shuffle_buffer or count
-    else:
-        shuffle_buffer = shuffle_buffer or _SHUFFLE_BUFFER
-
-    def epoch_records(epoch):
-        # tf.data mixes the process-wide seed into every shuffle; a fixed one here keeps the order a function
-        # of ours alone.
-        tf.compat.v1.set_random_seed(1)
-        # Images take the seeds (seed, position), position >= 0: epochs take those below.
-        epoch_seed = tf.stack([tf.constant(seed, tf.int64), -1 - epoch])
-        if cached:
-            source = tf.data.Dataset.from_tensor_slices(held)
-        else:
-            source = _interleaved(files, epoch_seed).apply(tf.data.experimental.assert_cardinality(count))
-        shuffle_seed = tf.random.stateless_uniform([], epoch_seed, minval=None, maxval=None, dtype=tf.int64)
-        return source.shuffle(shuffle_buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
-
-    def example(position, record):
-        image, label = _parse(record, dataset, labels_offset)
-        return preprocess(image, seed=tf.stack([tf.constant(seed, tf.int64), position])), label
-
+    shuffle_buffer = shuffle_buffer or (count if source.in_memory else _SHUFFLE_BUFFER)
     first_position = first_step * batch_size
-    first_epoch, records_done = divmod(first_position, count)
-    stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_records).skip(records_done)
-    examples = stream.enumerate(first_position).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _finish(examples.batch(batch_size, drop_remainder=True), num_private_threads)
+    if service_address:
+        # What is held would have to be sent; in file order the same records come, and are shuffled alike.
+        source = RecordFiles(dataset, split, preprocess, labels_offset, in_file_order=source.in_memory)
+
+        def make_stream(index):
+            # Other streams' images are left out before they are decoded.
+            def is_own(position, *fields):
+                return (position - first_position) // batch_size % service.STREAMS == index
+
+            numbered = _numbered(source, count, shuffle_buffer, seed, first_position).filter(is_own)
+            return _batches(source, numbered, seed, batch_size)
+
+        batches = service.distribute(make_stream, service_address)
+    else:
+        numbered = _numbered(source, count, shuffle_buffer, seed, first_position)
+        batches = _batches(source, numbered, seed, batch_size)
+    if mixing.is_on:
+        batches = _mixed(batches, mixing, dataset.num_classes - labels_offset, seed, first_step)
+    return _finish(batches, num_private_threads)
 
 
 def evaluation_batches(dataset, split, preprocess, batch_size, labels_offset=0, num_private_threads=None):
     """One pass over a split: every record once, in file order; the last batch holds what remains.
 
-    Args and errors as `training_batches`, but `preprocess` is a function of the image alone.
+    Args and errors as `training_batches`, but a function `preprocess` gets the image alone.
 
     Returns:
       A finite tf.data.Dataset of (images float32 [batch, ...], labels int32 [batch]). It fails when the
@@ -131,15 +123,48 @@ def evaluation_batches(dataset, split, preprocess, batch_size, labels_offset=0, 
     """
     _check_at_least(1, batch_size=batch_size)
     check_labels_offset(dataset, labels_offset)
-
-    def example(record):
-        image, label = _parse(record, dataset, labels_offset)
-        return preprocess(image), label
-
-    stream = tf.data.TFRecordDataset(dataset.files(split))
-    stream = stream.apply(tf.data.experimental.assert_cardinality(dataset.num_records(split)))
-    examples = stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if dataset.synthetic:
+        source = open_source(dataset, split, preprocess, labels_offset, cached_bytes=0)
+    else:
+        source = RecordFiles(dataset, split, preprocess, labels_offset)
+    examples = source.take_apart(source.in_order()).map(
+        source.example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     return _finish(examples.batch(batch_size), num_private_threads)
+
+
+def _numbered(source, count, shuffle_buffer, seed, first_position):
+    """Endless (position, *fields of the source's elements), from a position on; an epoch is `count` positions."""
+
+    def epoch_elements(epoch):
+        # tf.data mixes the process-wide seed into every shuffle; a fixed one here keeps the order a function
+        # of ours alone.
+        tf.compat.v1.set_random_seed(1)
+        # Images take the seeds (seed, position), position >= 0: epochs take those below.
+        epoch_seed = tf.stack([tf.constant(seed, tf.int64), -1 - epoch])
+        shuffle_seed = tf.random.stateless_uniform([], epoch_seed, minval=None, maxval=None, dtype=tf.int64)
+        elements = source.epoch(epoch_seed)
+        return elements.shuffle(shuffle_buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
+
+    first_epoch, records_done = divmod(first_position, count)
+    stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_elements).skip(records_done)
+    return source.take_apart(stream).enumerate(first_position)
+
+
+def _batches(source, numbered, seed, batch_size):
+    def example(position, fields):
+        return source.example(*fields, seed=tf.stack([tf.constant(seed, tf.int64), position]))
+
+    examples = numbered.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return examples.batch(batch_size, drop_remainder=True)
+
+
+def _mixed(batches, mixing, num_classes, seed, first_step):
+    def mix(step, batch):
+        # No record has a position so high: images and batches share no seed.
+        return mixing.mix(*batch, num_classes, tf.stack([tf.constant(seed, tf.int64), tf.int64.max - step]))
+
+    return batches.enumerate(first_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def write_examples(path, examples):
@@ -157,17 +182,14 @@ def write_examples(path, examples):
     try:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for encoded, image_format, label, height, width in examples:
-                feature = {
-                    IMAGE_KEY: _bytes_feature(encoded),
-                    FORMAT_KEY: _bytes_feature(image_format.encode()),
-                    LABEL_KEY: _int64_feature(label),
-                    HEIGHT_KEY: _int64_feature(height),
-                    WIDTH_KEY: _int64_feature(width),
+                features = {
+                    IMAGE_KEY: encoded,
+                    FORMAT_KEY: image_format.encode(),
+                    LABEL_KEY: label,
+                    HEIGHT_KEY: height,
+                    WIDTH_KEY: width,
                 }
-                example = tf.train.Example(features=tf.train.Features(feature=feature))
-                # Plain serialisation leaves the order of map keys open, and equal input should give equal
-                # files.
-                writer.write(example.SerializeToString(deterministic=True))
+                writer.write(serialize(features))
                 count += 1
         os.replace(partial, path)
     except BaseException:
@@ -175,47 +197,6 @@ def write_examples(path, examples):
             partial.unlink()
         raise
     return count
-
-
-def _bytes_feature(value):
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _int64_feature(value):
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-
-def _read_whole_split(dataset, split, labels_offset):
-    counts = {}
-    held = []
-    with explain_errors(dataset, split, labels_offset):
-        for path in dataset.files(split):
-            # One by one, crossing from TensorFlow to Python would take longer than the reading.
-            blocks = list(tf.data.TFRecordDataset(path).batch(1024))
-            counts[path] = sum(len(block) for block in blocks)
-            held += blocks
-    if sum(counts.values()) != dataset.num_records(split):
-        raise DataError(count_fault(dataset, split, counts))
-    return tf.concat(held, axis=0)
-
-
-def _interleaved(files, epoch_seed):
-    files = tf.random.experimental.stateless_shuffle(tf.constant(files), epoch_seed)
-    return tf.data.Dataset.from_tensor_slices(files).interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=_SHARDS_INTERLEAVED,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-
-
-def _parse(record, dataset, labels_offset):
-    """A serialised example as (image uint8 [height, width, 3], label int32 for the network)."""
-    image, label = parse_record(record)
-    in_range = (label >= labels_offset) & (label < dataset.num_classes)
-    # Else a bad label reaches the loss, which turns it into NaN or, on some devices, into nothing at all.
-    with tf.control_dependencies([tf.debugging.Assert(in_range, ["label out of range", label])]):
-        return image, tf.cast(label - labels_offset, tf.int32)
 
 
 def _finish(batches, num_private_threads):

@@ -39,8 +39,8 @@ class SlimModel(tf.Module):
         """Finds out what variables the network has and makes them.
 
         Args:
-          network_fn: network_fn(images, is_training) -> (net, end_points); images [batch, height, width, 3], or
-            [batch, 3, height, width] where settings["data_format"] is NCHW.
+          network_fn: network_fn(images, is_training) -> (net, end_points); images [batch, height, width, channels],
+            or [batch, channels, height, width] where settings["data_format"] is NCHW.
           settings: As the attribute.
           default_image_size: As the attribute.
           compute_dtype: Dtype of the activations, one of COMPUTE_DTYPES.
@@ -67,7 +67,7 @@ class SlimModel(tf.Module):
         """Runs the network.
 
         Args:
-          images: Preprocessed images, [batch, height, width, 3].
+          images: Preprocessed images, [batch, height, width, channels].
           training: Whether norms use the batch and move their averages; a bool or a scalar boolean tensor.
 
         Returns:
@@ -95,7 +95,7 @@ class SlimModel(tf.Module):
         """Computes chosen activations, and of the network only what they need.
 
         Args:
-          images: Preprocessed images, [batch, height, width, 3].
+          images: Preprocessed images, [batch, height, width, channels].
           end_points: Names, full ("resnet_v2_50/block2") or without the network's scope ("block2", "global_pool").
 
         Returns:
@@ -130,7 +130,7 @@ class SlimModel(tf.Module):
         """Counts the multiply-adds of the convolutions of a forward pass of one image of image_size x image_size."""
         graph = tf.Graph()
         with graph.as_default():
-            self._build(tf.compat.v1.placeholder(tf.float32, [1, image_size, image_size, 3]), False, _placeholder)
+            self._build(self._paper_image(image_size), False, _placeholder)
         total = 0
         for operation in graph.get_operations():
             if operation.type == "Conv2D":
@@ -169,9 +169,11 @@ class SlimModel(tf.Module):
             return _placeholder(getter, name, shape=shape, **arguments)
 
         with tf.Graph().as_default():
-            size = self.default_image_size
-            self._build(tf.compat.v1.placeholder(tf.float32, [1, size, size, 3]), False, record)
+            self._build(self._paper_image(self.default_image_size), False, record)
         return list(specs.values())
+
+    def _paper_image(self, size):
+        return tf.compat.v1.placeholder(tf.float32, [1, size, size, self.settings["input_channels"]])
 
     def _full_name(self, name, known):
         scope = self.settings.get("scope", self.name)

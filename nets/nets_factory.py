@@ -103,6 +103,7 @@ def create_model(
     batch_norm_epsilon=1e-5,
     zero_gamma=False,
     data_format="NHWC",
+    input_channels=3,
     compute_dtype="float32",
     seed=0,
     **network_arguments,
@@ -115,7 +116,9 @@ def create_model(
       model_name: A name of NETWORKS.
       num_classes: Classes; None or 0 for features.
       weight_decay, batch_norm_decay, batch_norm_epsilon, zero_gamma: As in `resnet_utils.resnet_arg_scope`.
-      data_format: Layout inside the network, NHWC or NCHW (GPU only); images are always [batch, height, width, 3].
+      data_format: Layout inside the network, NHWC or NCHW (GPU only); images are always [batch, height, width,
+        channels].
+      input_channels: Channels of the images.
       compute_dtype: Dtype of the activations: float32, bfloat16 or float16. Variables and statistics stay float32.
       seed: Seed of the initial weights; a variable's start depends on the seed and its name alone.
       **network_arguments: Arguments of the network function, such as output_stride or root_pool_padding.
@@ -141,7 +144,8 @@ def create_model(
                 images, num_classes, is_training=is_training, data_format=data_format, **network_arguments
             )
 
-    settings = {"model_name": model_name, "num_classes": num_classes, **arg_scope, "data_format": data_format}
+    settings = {"model_name": model_name, "num_classes": num_classes, **arg_scope}
+    settings |= {"data_format": data_format, "input_channels": input_channels}
     return SlimModel(
         network_fn,
         settings | network_arguments,

@@ -35,6 +35,26 @@ class TrainConfig:
     """Height and width of the images fed to the network, in pixels (the network's own)."""
     labels_offset: int = 0
     """Taken off each label; 1 leaves out the background class of Slim's ImageNet records."""
+    use_grayscale: bool = False
+    """Turn images grey, and make a network of one input channel."""
+    rand_augment_layers: int = 0
+    """Operations that RandAugment draws for each image; 0 for none."""
+    rand_augment_magnitude: float = 9.0
+    """How strong RandAugment's operations are, 0 to 30."""
+    random_erasing: float = 0.0
+    """Share of images of which a rectangle is erased."""
+    mixup_alpha: float = 0.0
+    """Mix each image with another, weights from Beta(alpha, alpha); 0 for no mixup."""
+    cutmix_alpha: float = 0.0
+    """Put a rectangle of another image into each, areas from Beta(alpha, alpha); 0 for no cutmix."""
+    synthetic_num_images: int = 1024
+    """Images in each split of --dataset_name=synthetic."""
+    synthetic_num_classes: int = 1000
+    """Classes of --dataset_name=synthetic."""
+    dataset_num_private_threads: int | None = None
+    """Threads that read and preprocess (half of the CPUs)."""
+    data_service_address: str | None = None
+    """grpc://HOST:PORT of a tf.data service whose workers read and preprocess; see data/service.py."""
     batch_size: int | None = None
     """Images of a step over all devices (32)."""
     max_number_of_steps: int | None = None
@@ -104,6 +124,9 @@ RESUMABLE = {
     "log_every_n_steps",
     "save_interval_secs",
     "max_to_keep",
+    # The batches are the same wherever they are made.
+    "dataset_num_private_threads",
+    "data_service_address",
     "json",
 }
 
@@ -150,6 +173,9 @@ def resolve(config, dataset, network):
 def _check_ranges(config):
     for name in ("batch_size", "train_image_size", "log_every_n_steps", "max_to_keep"):
         _check(config, name, getattr(config, name) >= 1, "at least 1")
+    for name in ("max_number_of_steps", "dataset_num_private_threads"):
+        value = getattr(config, name)
+        _check(config, name, value is None or value >= 1, "at least 1")
     for name in ("num_epochs", "learning_rate", "num_epochs_per_decay", "learning_rate_decay_factor"):
         _check(config, name, 0 < getattr(config, name) < math.inf, "above 0 and finite")
     for name in (
@@ -158,14 +184,17 @@ def _check_ranges(config):
         "eval_every_epochs",
         "save_interval_secs",
         "end_learning_rate",
+        "rand_augment_layers",
+        "mixup_alpha",
+        "cutmix_alpha",
     ):
         _check(config, name, getattr(config, name) >= 0, "at least 0")
     for name in ("momentum", "label_smoothing"):
         _check(config, name, 0 <= getattr(config, name) < 1, "at least 0 and under 1")
     _check(config, "batch_norm_decay", 0 <= config.batch_norm_decay <= 1, "between 0 and 1")
     _check(config, "seed", 0 <= config.seed < 2**63, "at least 0 and under 2**63")
-    steps = config.max_number_of_steps
-    _check(config, "max_number_of_steps", steps is None or steps >= 1, "at least 1")
+    _check(config, "rand_augment_magnitude", 0 <= config.rand_augment_magnitude <= 30, "between 0 and 30")
+    _check(config, "random_erasing", 0 <= config.random_erasing <= 1, "between 0 and 1")
 
 
 def _check(config, name, holds, expected):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import sys
 from typing import Literal
@@ -23,6 +22,10 @@ class EvalConfig:
     """Data set; None for the one that the network was trained on."""
     dataset_dir: str | None = None
     """Folder with TFRecords and their dataset.json."""
+    synthetic_num_images: int | None = None
+    """Images of --dataset_name=synthetic; None for as many as in training, or 1024."""
+    dataset_num_private_threads: int | None = None
+    """Threads that read and preprocess; None for half of the CPUs."""
     dataset_split_name: str | None = None
     """Split; None for the data set's own evaluation split."""
     batch_size: int = 100
@@ -57,7 +60,7 @@ def evaluate_checkpoint(config, show=lambda text: None):
     Raises:
       UserError: If a flag, the checkpoint or the data is bad, or they do not fit each other.
     """
-    from data import catalog, preprocessing, records
+    from data import preprocessing, records
     from nets import checkpoints, nets_factory
     from training import devices
     from training.evaluation import Evaluator, PredictionsFile
@@ -66,7 +69,7 @@ def evaluate_checkpoint(config, show=lambda text: None):
         raise UserError(f"--batch_size is {config.batch_size}, expected at least 1")
     prefix = checkpoints.find(config.checkpoint_path)
     described = _describe(config, prefix)
-    dataset = catalog.open_dataset(described["dataset_name"], described["dataset_dir"])
+    dataset = _open_data(config, described)
     split = config.dataset_split_name or dataset.row.eval_split
     settings, names = _settings(described, dataset)
 
@@ -77,15 +80,16 @@ def evaluate_checkpoint(config, show=lambda text: None):
         f"{settings['model_name']} from {prefix}, on split {split} of {dataset.name} "
         f"({dataset.num_records(split)} images), preprocessing {described['preprocessing']['name']} at {size} pixels"
     )
-    function = preprocessing.get_preprocessing(described["preprocessing"], is_training=False)
-    preprocess = functools.partial(function, output_height=size, output_width=size)
+    preprocess = preprocessing.Preprocess(preprocessing.find_family(described["preprocessing"]), size, size)
     offset = described["labels_offset"]
     with contextlib.ExitStack() as stack:
         stack.enter_context(records.explain_errors(dataset, split, offset))
         on_batch = None
         if config.predictions:
             on_batch = stack.enter_context(PredictionsFile(config.predictions)).add
-        batches = records.evaluation_batches(dataset, split, preprocess, config.batch_size, offset)
+        batches = records.evaluation_batches(
+            dataset, split, preprocess, config.batch_size, offset, config.dataset_num_private_threads
+        )
         result = Evaluator(model).evaluate(batches, names, on_batch)
     return {
         "checkpoint": str(prefix),
@@ -100,6 +104,21 @@ def evaluate_checkpoint(config, show=lambda text: None):
     }
 
 
+def _open_data(config, described):
+    """The data set that is scored; a synthetic one is drawn to fit the network."""
+    from data import catalog, synthetic
+    from nets import nets_factory
+
+    if described["dataset_name"] != synthetic.NAME:
+        return catalog.open_dataset(described["dataset_name"], described["dataset_dir"])
+    training = described["training"]
+    settings = described["network"]
+    num_images = config.synthetic_num_images or training.get("synthetic_num_images", 1024)
+    num_classes = settings.get("num_classes", 1000) + described["labels_offset"]
+    size = described["image_size"] or nets_factory.find_network(settings["model_name"]).default_image_size
+    return synthetic.synthetic_dataset(num_images, num_classes, size, training.get("seed", 0))
+
+
 def _describe(config, prefix):
     """What is scored and how: model.json's word, where no flag says otherwise; a flag that contradicts it warns."""
     from nets import checkpoints, nets_factory
@@ -109,6 +128,7 @@ def _describe(config, prefix):
         network = nets_factory.find_network(config.model_name)
         return {
             "network": {"model_name": config.model_name},
+            "training": {},
             "label_names": None,
             "preprocessing": {"name": config.preprocessing_name or network.preprocessing_name},
             "image_size": config.eval_image_size,
@@ -127,6 +147,7 @@ def _describe(config, prefix):
     own_data = config.dataset_name is None and config.dataset_dir is None
     return {
         "network": description["network"],
+        "training": training,
         "label_names": description["label_names"],
         # With the name go the numbers that were recorded with it; another name brings its own.
         "preprocessing": recorded if name == recorded["name"] else {"name": name},

@@ -1,6 +1,5 @@
 """The training loop: one config in, one trained and evaluated network out."""
 
-import functools
 import math
 import time
 from typing import NamedTuple
@@ -8,11 +7,12 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from command_line import UserError
-from data import catalog, preprocessing, records
+from data import records
 from nets import checkpoints, nets_factory
 from training import config as configs
 from training import devices
 from training.evaluation import Evaluator
+from training.input import Input, open_data
 from training.interrupts import Stopped, StopRequest
 from training.meter import Meter
 from training.optimizers import Momentum
@@ -54,8 +54,9 @@ def train(config):
     Raises:
       UserError: If a flag, the data or the folder's checkpoint is bad, or the loss is no longer finite.
     """
-    dataset = catalog.open_dataset(config.dataset_name, config.dataset_dir)
-    config = configs.resolve(config, dataset, nets_factory.find_network(config.model_name))
+    network = nets_factory.find_network(config.model_name)
+    dataset = open_data(config, network)
+    config = configs.resolve(config, dataset, network)
     with RunFolder(config.train_dir, config.max_to_keep) as folder, StopRequest() as stop:
         return _Run(config, dataset, folder, stop).run()
 
@@ -76,10 +77,8 @@ class _Run:
         replicas = self._strategy.num_replicas_in_sync
         if config.batch_size % replicas:
             raise UserError(f"--batch_size is {config.batch_size}, expected a multiple of the {replicas} devices")
-        # Wrong names come out before anything is made, not when they are first needed.
-        preprocessing.get_preprocessing(config.preprocessing_name)
-        dataset.files(config.eval_split_name)
         before = self._description_of_earlier_run()
+        self._input = Input(config, dataset, before and before["preprocessing"])
         with self._strategy.scope():
             self._model = self._make_model()
             trainable = {name: value for name, value in self._model.variables_by_name.items() if value.trainable}
@@ -95,7 +94,7 @@ class _Run:
     def run(self):
         """Trains from where the folder stands to the end; returns a TrainResult."""
         first_step = int(self._step.global_step.numpy())
-        batches = iter(self._strategy.experimental_distribute_dataset(self._training_batches(first_step)))
+        batches = iter(self._strategy.experimental_distribute_dataset(self._input.training_batches(first_step)))
         writer = tf.summary.create_file_writer(str(self._folder.path))
         with Progress(first_step, self._total_steps) as progress, writer.as_default():
             progress.say(self._headline(first_step))
@@ -133,6 +132,7 @@ class _Run:
             weight_decay=config.weight_decay,
             batch_norm_decay=config.batch_norm_decay,
             zero_gamma=config.zero_gamma,
+            input_channels=self._input.channels,
             compute_dtype=devices.resolve_precision(config.precision),
             seed=config.seed,
         )
@@ -153,23 +153,6 @@ class _Run:
             decay_epochs=config.learning_rate_decay_epochs or (epochs / 3, epochs * 2 / 3, epochs * 8 / 9),
         )
 
-    def _preprocess(self, is_training):
-        size = self._config.train_image_size
-        function = preprocessing.get_preprocessing(self._config.preprocessing_name, is_training)
-        return functools.partial(function, output_height=size, output_width=size)
-
-    def _training_batches(self, first_step):
-        config = self._config
-        return records.training_batches(
-            self._dataset,
-            config.dataset_split_name,
-            self._preprocess(is_training=True),
-            config.batch_size,
-            config.seed,
-            first_step=first_step,
-            labels_offset=config.labels_offset,
-        )
-
     def _next(self, batches):
         with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
             return next(batches)
@@ -183,9 +166,7 @@ class _Run:
         split = config.eval_split_name
         try:
             with records.explain_errors(self._dataset, split, config.labels_offset):
-                batches = records.evaluation_batches(
-                    self._dataset, split, self._preprocess(is_training=False), config.batch_size, config.labels_offset
-                )
+                batches = self._input.evaluation_batches()
                 result = self._evaluator.evaluate(batches, self._class_names, on_batch=self._stop.check)
         except Stopped:
             return None
@@ -243,10 +224,9 @@ class _Run:
 
     def _description(self):
         """What model.json holds; see `checkpoints.read_description`."""
-        row = preprocessing.PREPROCESSING[self._config.preprocessing_name]
         return {
             "network": self._model.settings,
-            "preprocessing": row.settings(self._config.train_image_size),
+            "preprocessing": self._input.settings,
             "labels_offset": self._config.labels_offset,
             "label_names": self._class_names,
             "training": configs.to_json(self._config),

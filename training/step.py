@@ -52,7 +52,7 @@ class TrainStep(tf.Module):
 
         Args:
           images: Preprocessed images, [batch, height, width, 3], or the strategy's per-replica values.
-          labels: int32 [batch], likewise.
+          labels: int32 [batch], likewise; or float32 [batch, num_classes], each class's part of an image.
 
         Returns:
           A dict of float32 scalars: loss (cross-entropy plus L2), cross_entropy, top_1 (share of the batch, before the
@@ -102,13 +102,18 @@ class TrainStep(tf.Module):
             loss = cross_entropy + self._model.regularization_loss()
             scaled = self.loss_scale.scale(loss / replicas)
         gradients = tape.gradient(scaled, self._variables)
-        hits = tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels
+        hits = tf.argmax(logits, axis=-1, output_type=tf.int32) == self._classes(labels)
         top_1 = tf.reduce_mean(tf.cast(hits, tf.float32))
         return {"loss": loss, "cross_entropy": cross_entropy, "top_1": top_1}, gradients
 
+    def _classes(self, labels):
+        """The class of each image: of a mixed one, the greater part's."""
+        return labels if labels.shape.rank == 1 else tf.argmax(labels, axis=-1, output_type=tf.int32)
+
     def _cross_entropy(self, labels, logits):
-        if not self._label_smoothing:
+        if labels.shape.rank == 1 and not self._label_smoothing:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         classes = logits.shape[-1]
-        targets = tf.one_hot(labels, classes) * (1.0 - self._label_smoothing) + self._label_smoothing / classes
+        targets = tf.one_hot(labels, classes) if labels.shape.rank == 1 else labels
+        targets = targets * (1.0 - self._label_smoothing) + self._label_smoothing / classes
         return tf.nn.softmax_cross_entropy_with_logits(targets, logits)

@@ -14,7 +14,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from command_line import UserError
-from data.record_errors import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
+from data.parsing import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY, serialize
 
 UNFINISHED = "unfinished"
 
@@ -130,15 +130,4 @@ def _example(item, image, more_features):
         WIDTH_KEY: image.width,
         **(more_features or {}),
     }
-    example = tf.train.Example(features=tf.train.Features(feature={key: _feature(features[key]) for key in features}))
-    # Plain serialisation leaves the order of map keys open, and equal input should give equal files.
-    return example.SerializeToString(deterministic=True)
-
-
-def _feature(value):
-    values = value if isinstance(value, list) else [value]
-    if values and isinstance(values[0], bytes):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-    if values and isinstance(values[0], float):
-        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+    return serialize(features)

@@ -10,18 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError
-from data import catalog
+from data import catalog, parsing
 from data.conversion.progress import Progress
-from data.record_errors import (
-    HEIGHT_KEY,
-    IMAGE_KEY,
-    WIDTH_KEY,
-    DataError,
-    count_fault,
-    explain_errors,
-    find_fault,
-    parse_record,
-)
+from data.parsing import HEIGHT_KEY, WIDTH_KEY
+from data.preprocessing import images
+from data.record_errors import DataError, count_fault, explain_errors, find_fault
 
 PERCENTILES = (0, 5, 50, 95, 100)
 EXAMPLES_PER_CLASS = 10
@@ -99,11 +92,11 @@ def _facts(dataset, split):
     """Batches of dicts: label, digest, height, width, stored_height, stored_width, bytes, encoded; [batch] each."""
 
     def facts(record):
-        image, label = parse_record(record)
+        encoded, label, _ = parsing.parse(record)
+        image = images.decode(encoded, channels=3)
         stored = tf.io.parse_single_example(
             record, {key: tf.io.FixedLenFeature([], tf.int64, default_value=-1) for key in (HEIGHT_KEY, WIDTH_KEY)}
         )
-        encoded = tf.io.parse_single_example(record, {IMAGE_KEY: tf.io.FixedLenFeature([], tf.string)})[IMAGE_KEY]
         shape = tf.shape(image)
         return {
             "label": label,

@@ -1,11 +1,12 @@
-"""From a decoded image to a network's input, one row a family.
+"""From an image to a network's input, one file and one row a family.
 
-A family holds its numbers as fields and two methods, `train` (random, a function of its seed) and `evaluate`;
-`settings` gives the numbers as a checkpoint records them, and `from_settings` makes the family again. All are
-TensorFlow ops that work in tf.data, eagerly and in a graph.
+A family holds its numbers as fields; `settings` gives them as a checkpoint records them, and `from_settings` makes
+the family again. All are TensorFlow ops that work in tf.data, eagerly and in a graph.
 
     preprocess = get_preprocessing("vgg", is_training=False)
     inputs = preprocess(image, 224, 224)          # uint8 [height, width, 3] -> float32 [224, 224, 3]
+
+For records there is `Preprocess`, which decodes as well, and of a JPEG only what the network will see.
 """
 
 import dataclasses
@@ -13,42 +14,118 @@ import dataclasses
 import tensorflow as tf
 
 from command_line import UserError
+from data.preprocessing import images
+from data.preprocessing.augmentation import NO_AUGMENTATION, Augmentation
 from data.preprocessing.cifar import Cifar
 from data.preprocessing.digits import Digits
 from data.preprocessing.family import Preprocessing
 from data.preprocessing.inception import Inception
+from data.preprocessing.lenet import Lenet
+from data.preprocessing.resnet import Resnet
 from data.preprocessing.torchvision import Torchvision
 from data.preprocessing.vgg import Vgg
 
-PREPROCESSING = {family.name: family for family in (Vgg(), Inception(), Torchvision(), Cifar(), Digits())}
+_FAMILIES = (
+    Vgg(),
+    Inception(),
+    Inception(fast_mode=False),
+    Resnet(),
+    Torchvision(),
+    Cifar(),
+    # CIFAR-10's own; `data.statistics` measures another set's.
+    Cifar(means=(125.307, 122.950, 113.865), standard_deviations=(62.993, 62.089, 66.705)),
+    Digits(),
+    Lenet(),
+)
+PREPROCESSING = {family.name: family for family in _FAMILIES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """A family at one size, for training or evaluation: what `data.records` is given.
+
+    Attributes:
+      family: A Preprocessing.
+      height, width: Of the network's input, in pixels.
+      is_training: Whether images are distorted at random.
+      augmentation: What training adds to the family's own distortions.
+    """
+
+    family: Preprocessing
+    height: int
+    width: int
+    is_training: bool = False
+    augmentation: Augmentation = NO_AUGMENTATION
+
+    def __call__(self, image, seed=None, boxes=None):
+        """Makes a network's input.
+
+        Args:
+          image: uint8 [height, width, channels].
+          seed: In training, an int [2] tensor, of which alone the random choices are a function.
+          boxes: As in `Preprocessing.window`.
+        Returns:
+          float32 [self.height, self.width, channels].
+        Raises:
+          ValueError: If training has no seed.
+        """
+        if not self.is_training:
+            return self._shaped(self.family.evaluate(image, self.height, self.width))
+        self._check_seed(seed)
+        return self._distorted(images.cut(image, self.family.window(tf.shape(image), seed, boxes)), seed)
+
+    def from_encoded(self, encoded, seed=None, boxes=None):
+        """As `__call__`, of the bytes of a JPEG, PNG, GIF or BMP file; of a JPEG only the window is decoded."""
+        channels = self.family.channels
+        if not self.is_training:
+            window = self.family.evaluation_window
+            image = images.decode(encoded, channels, window)
+            return self._shaped(self.family.normalize(self.family.fit(image, self.height, self.width)))
+        self._check_seed(seed)
+        image = images.decode(encoded, channels, lambda shape: self.family.window(shape, seed, boxes))
+        return self._distorted(image, seed)
+
+    def _distorted(self, image, seed):
+        # What is added draws from a seed of its own: the family's draws do not depend on it.
+        own, erasing = images.split_seed(tf.convert_to_tensor(seed) ^ -1, 2)
+        image = self.family.distort(image, self.height, self.width, seed)
+        image = self.augmentation.recolour(image, own)
+        return self._shaped(self.augmentation.erase(self.family.normalize(image), erasing))
+
+    def _shaped(self, inputs):
+        return tf.ensure_shape(inputs, [self.height, self.width, self.family.channels])
+
+    def _check_seed(self, seed):
+        if seed is None:
+            raise ValueError(f"preprocessing {self.family.name!r} needs a seed in training: an int [2] tensor")
 
 
 def get_preprocessing(family, is_training=False):
-    """Gives the function of a family.
+    """Gives the function of a family, as research/slim's factory does.
 
     Args:
       family: A name of PREPROCESSING, a Preprocessing, or the settings that a checkpoint records.
       is_training: Whether images are distorted at random.
     Returns:
-      A function (image, output_height, output_width, seed=None) from uint8 [height, width, 3] to float32
-      [output_height, output_width, 3]. In training it needs `seed`, an int [2] tensor, of which alone the
+      A function (image, output_height, output_width, seed=None) from uint8 [height, width, channels] to float32
+      [output_height, output_width, channels]. In training it needs `seed`, an int [2] tensor, of which alone the
       random choices are a function.
     Raises:
       UserError: If the name or a setting is unknown.
     """
-    if not isinstance(family, Preprocessing):
-        family = from_settings({"name": family} if isinstance(family, str) else family)
+    family = find_family(family)
 
     def preprocess(image, output_height, output_width, seed=None):
-        if is_training and seed is None:
-            raise ValueError(f"preprocessing {family.name!r} needs a seed in training: an int [2] tensor")
-        if is_training:
-            inputs = family.train(image, output_height, output_width, seed)
-        else:
-            inputs = family.evaluate(image, output_height, output_width)
-        return tf.ensure_shape(inputs, [output_height, output_width, 3])
+        return Preprocess(family, output_height, output_width, is_training)(image, seed)
 
     return preprocess
+
+
+def find_family(family):
+    """The Preprocessing that a name or a checkpoint's settings mean; raises as `from_settings`."""
+    if isinstance(family, Preprocessing):
+        return family
+    return from_settings({"name": family} if isinstance(family, str) else family)
 
 
 def from_settings(settings):

@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from data.preprocessing.family import Preprocessing
-from data.preprocessing.images import central_crop, random_crop, random_flip, resize_short_side, split_seed
+from data.preprocessing.images import central_crop, in_channels, random_crop, random_flip, resize_short_side, split_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,22 +14,33 @@ class Cifar(Preprocessing):
 
     Other sizes than the output are first resized by the short side and cropped to the middle. The border is 4
     pixels for 32, and as wide a part of other sizes.
+    Where `means` and `standard_deviations` are given ("cifar_mean"), they are those of the data set's training
+    images, in 0..255 for each channel, and take the place of each image's own. The border is then the mean colour,
+    which normalizes to 0.
     """
 
-    name = "cifar"
     pad_pixels: int = 4
     size_of_pad: int = 32
+    means: tuple[float, ...] | None = None
+    standard_deviations: tuple[float, ...] | None = None
 
-    def train(self, image, height, width, seed):
+    @property
+    def name(self):
+        return "cifar" if self.means is None else "cifar_mean"
+
+    def distort(self, image, height, width, seed):
         pad = round(self.pad_pixels * max(height, width) / self.size_of_pad)
         seeds = split_seed(seed, 2)
-        image = tf.pad(self._fitted(image, height, width), [[pad, pad], [pad, pad], [0, 0]])
-        image = random_crop(image, height, width, seeds[0])
-        return tf.image.per_image_standardization(random_flip(image, seeds[1]))
+        border = 0.0 if self.means is None else in_channels(self.means, self.channels)
+        image = tf.pad(self.fit(image, height, width) - border, [[pad, pad], [pad, pad], [0, 0]]) + border
+        return random_flip(random_crop(image, height, width, seeds[0]), seeds[1])
 
-    def evaluate(self, image, height, width):
-        return tf.image.per_image_standardization(self._fitted(image, height, width))
-
-    def _fitted(self, image, height, width):
+    def fit(self, image, height, width):
         image = central_crop(resize_short_side(image, max(height, width)), height, width)
-        return tf.ensure_shape(image, [height, width, 3])
+        return tf.ensure_shape(image, [height, width, self.channels])
+
+    def normalize(self, image):
+        if self.means is None:
+            return tf.image.per_image_standardization(image)
+        means = in_channels(self.means, self.channels)
+        return (image - means) / in_channels(self.standard_deviations, self.channels)

@@ -20,7 +20,7 @@ class Digits(Preprocessing):
     max_shift: float = 0.1
     max_scale: float = 0.1
 
-    def train(self, image, height, width, seed):
+    def distort(self, image, height, width, seed):
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
         jitter = tf.random.stateless_uniform([3], seed, -1.0, 1.0)
         # Where an output pixel looks, as input = step * output + offset; without jitter just as
@@ -38,7 +38,10 @@ class Digits(Preprocessing):
             interpolation="BILINEAR",
             fill_mode="NEAREST",
         )
-        return resized[0] / 127.5 - 1.0
+        return resized[0]
 
-    def evaluate(self, image, height, width):
-        return resize_bilinear(image, height, width) / 127.5 - 1.0
+    def fit(self, image, height, width):
+        return resize_bilinear(image, height, width)
+
+    def normalize(self, image):
+        return image / 127.5 - 1.0

@@ -1,20 +1,65 @@
 """What every family of preprocessing has."""
 
+import abc
 import dataclasses
 from typing import ClassVar
 
+import tensorflow as tf
+
+from data.preprocessing.images import cut
+
 
 @dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """What every family has. Subclasses add their numbers, `train` and `evaluate`.
+class Preprocessing(abc.ABC):
+    """A family. Subclasses add their numbers as fields, and the four steps below.
 
-    Both methods take a uint8 [height, width, 3] image and the output size; `train` also an int [2] seed.
+    Attributes:
+      channels: Of the images and of the network's input: 3 for RGB, 1 for grey, 4 with alpha.
     """
 
     name: ClassVar[str]
+    uses_boxes: ClassVar[bool] = False
+    channels: int = 3
+
+    def window(self, shape, seed, boxes=None):
+        """The one part of the picture that training looks at, so that a JPEG is decoded there alone.
+
+        Args:
+          shape: int32 [3], of the image.
+          seed: An int [2] tensor, the one that `distort` gets.
+          boxes: float32 [1, boxes, 4], bounding boxes of objects (top, left, bottom, right in 0..1), if uses_boxes.
+        Returns:
+          offset and size, each int32 [3] for tf.slice; or None for the whole picture.
+        """
+        return None
+
+    def evaluation_window(self, shape):
+        """As `window`, in evaluation."""
+        return None
+
+    @abc.abstractmethod
+    def distort(self, image, height, width, seed):
+        """Makes the training image of the window: resized, cropped, mirrored, recoloured; float32 in 0..255."""
+
+    @abc.abstractmethod
+    def fit(self, image, height, width):
+        """Makes the evaluation image of the window: resized, cropped; float32 in 0..255."""
+
+    @abc.abstractmethod
+    def normalize(self, image):
+        """From float32 in 0..255 to the range of the network."""
+
+    def train(self, image, height, width, seed, boxes=None):
+        """From uint8 [height, width, channels] to the network's input, as a function of `seed`, an int [2] tensor."""
+        image = cut(image, self.window(tf.shape(image), seed, boxes))
+        return self.normalize(self.distort(image, height, width, seed))
+
+    def evaluate(self, image, height, width):
+        """From uint8 [height, width, channels] to the network's input."""
+        return self.normalize(self.fit(cut(image, self.evaluation_window(tf.shape(image))), height, width))
 
     def settings(self, image_size):
-        """What a checkpoint records, JSON-able: the family's name, the side in pixels, the family's own."""
+        """What a checkpoint records, JSON-able: the family's name, the side in pixels, the family's own numbers."""
         return {"name": self.name, "image_size": image_size, **_json_able(dataclasses.asdict(self))}
 
 

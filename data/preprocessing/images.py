@@ -5,6 +5,63 @@ Images are [height, width, channels]; random ones are a function of their seed, 
 
 import tensorflow as tf
 
+from command_line import UserError
+
+
+def decode(encoded, channels, window_of=None):
+    """Decodes a JPEG, PNG, GIF (its first frame) or BMP file; the bytes decide which.
+
+    Args:
+      encoded: A scalar string tensor.
+      channels: 3 turns grey into RGB and drops alpha, as Slim's decoder does; 1 and 4 likewise.
+      window_of: From the shape, int32 [3], to (offset, size) as for tf.slice, or None for the whole picture; of a
+        JPEG, nothing else is decoded.
+    Returns:
+      uint8 [height, width, channels].
+    """
+
+    def whole():
+        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+        return cut_out(tf.ensure_shape(image, [None, None, channels]))
+
+    def cut_out(image):
+        return cut(image, window_of(tf.shape(image)) if window_of else None)
+
+    def jpeg_window():
+        shape = tf.io.extract_jpeg_shape(encoded)
+        offset, size = window_of(tf.concat([shape[:2], [channels]], axis=0))
+        box = tf.concat([offset[:2], size[:2]], axis=0)
+        return tf.io.decode_and_crop_jpeg(encoded, box, channels=channels)
+
+    if channels == 4 or window_of is None or window_of(tf.constant([8, 8, channels])) is None:
+        return whole()
+    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), jpeg_window, whole), [None, None, channels])
+
+
+def cut(image, window):
+    """Cuts a window, (offset, size) as for tf.slice, out of the image; None is the whole image."""
+    if window is None:
+        return image
+    return tf.ensure_shape(tf.slice(image, *window), [None, None, image.shape[-1]])
+
+
+def in_channels(values, channels):
+    """One value for each channel, float32 [channels], of values for red, green and blue.
+
+    A grey picture gets their luminance (ITU-R BT.601: 0.299, 0.587, 0.114), as its pixels are that of the colours;
+    values that are as many as the channels are taken as they are.
+
+    Raises:
+      UserError: If the values fit no such number of channels.
+    """
+    if channels == 1 and len(values) == 3:
+        values = [sum(weight * value for weight, value in zip((0.299, 0.587, 0.114), values, strict=True))]
+    if len(values) != channels:
+        raise UserError(
+            f"preprocessing has {len(values)} means or deviations for images of {channels} channels: give one for each"
+        )
+    return tf.constant(values, tf.float32)
+
 
 def resize_bilinear(image, height, width):
     """Resizes as TensorFlow 1 did: output pixel i looks at input i * in / out, not at the centres of pixels.
@@ -38,7 +95,7 @@ def resize_short_side(image, side):
 def central_crop(image, height, width):
     """Cuts the middle out; an odd pixel more is left at the bottom and at the right."""
     top, left = ((tf.shape(image)[axis] - size) // 2 for axis, size in ((0, height), (1, width)))
-    return tf.slice(image, [top, left, 0], [height, width, 3])
+    return tf.slice(image, [top, left, 0], [height, width, image.shape[-1]])
 
 
 def random_crop(image, height, width, seed):
@@ -46,10 +103,10 @@ def random_crop(image, height, width, seed):
     places = tf.shape(image)[:2] - [height, width] + 1
     # Floats, because the integer form takes one bound for all.
     corner = tf.cast(tf.random.stateless_uniform([2], seed) * tf.cast(places, tf.float32), tf.int32)
-    return tf.slice(image, [corner[0], corner[1], 0], [height, width, 3])
+    return tf.slice(image, [corner[0], corner[1], 0], [height, width, image.shape[-1]])
 
 
-def random_window(shape, area_range, aspect_ratio_range, seed, min_object_covered=0.0):
+def random_window(shape, area_range, aspect_ratio_range, seed, min_object_covered=0.0, boxes=None):
     """Draws a window of the image by its part of the area and its width over its height; the whole image where 100
     tries find none that fits.
 
@@ -58,13 +115,15 @@ def random_window(shape, area_range, aspect_ratio_range, seed, min_object_covere
       area_range: Least and greatest part of the area, each above 0 and at most 1.
       aspect_ratio_range: Least and greatest width / height.
       seed: An int [2] tensor.
-      min_object_covered: Least part of the object, which is the whole image, that has to be in the window.
+      min_object_covered: Least part of one object that has to be in the window.
+      boxes: float32 [1, boxes, 4], where the objects are (top, left, bottom, right in 0..1); None for one object, the
+        whole image.
     Returns:
       offset and size, each int32 [3], for tf.slice.
     """
     offset, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
-        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]) if boxes is None else boxes,
         seed=seed,
         min_object_covered=min_object_covered,
         aspect_ratio_range=aspect_ratio_range,

@@ -5,7 +5,14 @@ import dataclasses
 import tensorflow as tf
 
 from data.preprocessing.family import Preprocessing
-from data.preprocessing.images import central_crop, random_flip, random_window, resize_antialiased, split_seed
+from data.preprocessing.images import (
+    central_crop,
+    in_channels,
+    random_flip,
+    random_window,
+    resize_antialiased,
+    split_seed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,25 +27,26 @@ class Torchvision(Preprocessing):
     """
 
     name = "torchvision"
-    means: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    standard_deviations: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    means: tuple[float, ...] = (0.485, 0.456, 0.406)
+    standard_deviations: tuple[float, ...] = (0.229, 0.224, 0.225)
     crop_fraction: float = 0.875
     area_range: tuple[float, float] = (0.08, 1.0)
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def train(self, image, height, width, seed):
-        seeds = split_seed(seed, 2)
-        offset, size = random_window(tf.shape(image), self.area_range, self.aspect_ratio_range, seeds[0])
-        image = resize_antialiased(tf.slice(image, offset, size), height, width)
-        return self._standardised(random_flip(image, seeds[1]))
+    def window(self, shape, seed, boxes=None):
+        return random_window(shape, self.area_range, self.aspect_ratio_range, split_seed(seed, 2)[0])
 
-    def evaluate(self, image, height, width):
+    def distort(self, image, height, width, seed):
+        return random_flip(resize_antialiased(image, height, width), split_seed(seed, 2)[1])
+
+    def fit(self, image, height, width):
         shape = tf.shape(image)[:2]
         short = tf.reduce_min(shape)
         side = int(max(height, width) / self.crop_fraction)
         # torchvision truncates the longer side: int(side * long / short).
         sides = tf.maximum(side * shape // short, side)
-        return self._standardised(central_crop(resize_antialiased(image, sides[0], sides[1]), height, width))
+        return central_crop(resize_antialiased(image, sides[0], sides[1]), height, width)
 
-    def _standardised(self, image):
-        return (image / 255.0 - tf.constant(self.means)) / tf.constant(self.standard_deviations)
+    def normalize(self, image):
+        means = in_channels(self.means, self.channels)
+        return (image / 255.0 - means) / in_channels(self.standard_deviations, self.channels)

@@ -5,7 +5,14 @@ import dataclasses
 import tensorflow as tf
 
 from data.preprocessing.family import Preprocessing
-from data.preprocessing.images import central_crop, random_crop, random_flip, resize_short_side, split_seed
+from data.preprocessing.images import (
+    central_crop,
+    in_channels,
+    random_crop,
+    random_flip,
+    resize_short_side,
+    split_seed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,22 +25,25 @@ class Vgg(Preprocessing):
     """
 
     name = "vgg"
-    means: tuple[float, float, float] = (123.68, 116.78, 103.94)
+    means: tuple[float, ...] = (123.68, 116.78, 103.94)
     resize_side: int = 256
     resize_side_min: int = 256
     resize_side_max: int = 512
     size_of_sides: int = 224
 
-    def train(self, image, height, width, seed):
+    def distort(self, image, height, width, seed):
         low, high = (self._scaled(side, height, width) for side in (self.resize_side_min, self.resize_side_max))
         seeds = split_seed(seed, 3)
         side = tf.random.stateless_uniform([], seeds[0], low, high + 1, dtype=tf.int32)
         image = random_crop(resize_short_side(image, side), height, width, seeds[1])
-        return random_flip(image, seeds[2]) - tf.constant(self.means)
+        return random_flip(image, seeds[2])
 
-    def evaluate(self, image, height, width):
+    def fit(self, image, height, width):
         side = self._scaled(self.resize_side, height, width)
-        return central_crop(resize_short_side(image, side), height, width) - tf.constant(self.means)
+        return central_crop(resize_short_side(image, side), height, width)
+
+    def normalize(self, image):
+        return image - in_channels(self.means, self.channels)
 
     def _scaled(self, side, height, width):
         # Rounding must not take the side below the crop.

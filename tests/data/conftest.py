@@ -17,9 +17,12 @@ def picture_of(number):
 
 @pytest.fixture
 def make_dataset(tmp_path):
-    """A function of the records in each shard of "train"; record i has pixels i and label i % num_classes."""
+    """A function of the records in each shard of "train"; record i has pixels i and label i % num_classes.
 
-    def make(shards=(10,), num_classes=5, count=None):
+    What else it is given stands in dataset.json.
+    """
+
+    def make(shards=(10,), num_classes=5, count=None, **more):
         number = 0
         for shard, size in enumerate(shards):
             numbers = range(number, number + size)
@@ -31,6 +34,7 @@ def make_dataset(tmp_path):
             "splits": {"train": number if count is None else count},
             "class_names": [f"class {label}" for label in range(num_classes)],
             "file_pattern": "toy_{split}-*.tfrecord",
+            **more,
         }
         (tmp_path / "dataset.json").write_text(json.dumps(description))
         return catalog.open_dataset(directory=tmp_path)

@@ -1,10 +1,11 @@
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import catalog, preprocessing, records
+from data import catalog, parsing, preprocessing, records, sources
 
 SHARDS = (9, 9, 0, 5)
 COUNT = 23
@@ -48,6 +49,51 @@ def test_resuming_gives_the_same_batches_bit_for_bit(make_dataset, shuffle_buffe
         resumed_images, resumed_labels = stream(dataset, 20 - first_step, first_step=first_step, **settings)
         np.testing.assert_array_equal(resumed_images, images[4 * first_step :])
         np.testing.assert_array_equal(resumed_labels, labels[4 * first_step :])
+
+
+@pytest.mark.parametrize("cached_bytes", [2**20, 0])
+def test_images_held_decoded_give_the_batches_of_the_records(make_dataset, cached_bytes):
+    settings = {"shuffle_buffer": COUNT, "first_step": 3}
+    expected = stream(make_dataset(SHARDS), 12, cached_bytes=cached_bytes, **settings)
+    held = make_dataset(SHARDS, image_shape=[4, 4, 1])
+    images, labels = stream(held, 12, cached_bytes=cached_bytes, **settings)
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(labels, expected[1])
+
+
+def test_a_small_split_of_one_shape_is_decoded_once(make_dataset):
+    dataset = make_dataset(SHARDS, image_shape=[4, 4, 1])
+    assert isinstance(sources.open_source(dataset, "train", pixel_and_noise, 0, 2**20), sources.HeldImages)
+    # 23 images of 4 x 4 x 3; the files are smaller than that by far less than a half.
+    small = sources.open_source(dataset, "train", pixel_and_noise, 0, cached_bytes=0)
+    assert not small.in_memory
+    unknown_shape = sources.open_source(make_dataset(SHARDS), "train", pixel_and_noise, 0, 2**20)
+    assert unknown_shape.in_memory and isinstance(unknown_shape, sources.RecordFiles)
+
+
+def test_an_image_of_another_shape_than_dataset_json_says(make_dataset):
+    with pytest.raises(records.DataError, match=r"not of the image_shape \[5, 4, 1\] in .*dataset.json"):
+        stream(make_dataset(SHARDS, image_shape=[5, 4, 1]), 1)
+
+
+def test_boxes_reach_the_preprocessing_that_uses_them(tmp_path, make_dataset):
+    dataset = make_dataset((3,))
+    # Red grows downwards, green to the right: an output pixel tells where in the picture it comes from.
+    rows, columns = np.mgrid[:200, :200]
+    encoded = tf.io.encode_png(np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)).numpy()
+    boxes = [[], [0.8], [0.0, 0.8]]  # None, one at the lower right, that and another.
+    with tf.io.TFRecordWriter(dataset.files("train")[0]) as writer:
+        for label, lows in enumerate(boxes):
+            sides = {"ymin": lows, "xmin": lows, "ymax": [x + 0.2 for x in lows], "xmax": [x + 0.2 for x in lows]}
+            features = {"image/encoded": encoded, "image/class/label": label}
+            features |= {f"image/object/bbox/{side}": values or [0.0][:0] for side, values in sides.items()}
+            writer.write(parsing.serialize(features))
+    family = dataclasses.replace(preprocessing.PREPROCESSING["resnet"], area_range=(0.01, 0.05), min_object_covered=0.9)
+    preprocess = preprocessing.Preprocess(family, 8, 8, is_training=True)
+    images, labels = stream(dataset, 60, preprocess=preprocess, batch_size=3)
+    tops = {label: images[labels == label][:, 0, 0, 0] + 123.68 for label in range(3)}
+    assert tops[1].min() > 120  # All windows hold the box at the lower right.
+    assert min(tops[2]) < 40 and max(tops[2]) > 120  # Either box.
 
 
 def test_resuming_repeats_the_augmentation_of_the_embedded_digits():

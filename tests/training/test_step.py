@@ -247,3 +247,28 @@ def test_an_overflow_in_float16_drops_the_step():
     assert held["loss_scale"].numpy() == 2.0**29
     assert held["loss_scale_finite_steps"].numpy() == 0
     assert int(step.global_step) == 3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_mixed_label_counts_by_its_parts(smoothing):
+    model = make_model()
+    images, labels = make_batch()
+    parts = np.float32(0.75 * np.eye(CLASSES)[labels.numpy()] + 0.25 * np.eye(CLASSES)[labels.numpy()[::-1]])
+    log_probabilities = log_softmax(model(images, training=True)[0])
+    targets = parts * (1 - smoothing) + smoothing / CLASSES
+    step = make_step(model, smoothing)
+    metrics = step.step(images, tf.constant(parts))
+    assert float(metrics["cross_entropy"]) == pytest.approx(-(targets * log_probabilities).sum(axis=1).mean(), rel=1e-5)
+    # An image of two classes is right as the greater part.
+    hits = log_probabilities.argmax(axis=1) == labels.numpy()
+    assert float(metrics["top_1"]) == pytest.approx(hits.mean())
+
+
+def test_parts_of_one_class_are_that_class():
+    images, labels = make_batch()
+    steps = [make_step(make_model()) for _ in range(2)]
+    results = [
+        step.step(images, given) for step, given in zip(steps, (labels, tf.one_hot(labels, CLASSES)), strict=True)
+    ]
+    for name in ("loss", "top_1"):
+        assert float(results[0][name]) == pytest.approx(float(results[1][name]), rel=1e-6)
