@@ -4,6 +4,11 @@
     python download_and_convert_data.py --dataset_name=cifar10 --dataset_dir=records/cifar10
     python download_and_convert_data.py --verify=records/photos
 
+With --beam_options the workers of an Apache Beam runner write the shards, byte for byte the same:
+
+    python download_and_convert_data.py --dataset_name=image_folder --source=/shared/photos \\
+        --dataset_dir=/shared/records/photos --beam_options="--runner=FlinkRunner --flink_master=host:8081"
+
 The same command again goes on with what is missing, and leaves a finished data set as it is. `--help` lists all flags.
 """
 
@@ -35,6 +40,9 @@ class ConvertConfig:
     """Files of the training split, with other splits in proportion (of about 128 MiB each)."""
     shard_range: str | None = None
     """A:B writes the shards A to B-1 of all only, as many machines do at once; the last to finish makes the set."""
+    beam_options: str | None = None
+    """Apache Beam's own flags, as "--runner=FlinkRunner --flink_master=host:8081": its workers write the same shards,
+    on machines that share --source and --dataset_dir under the same absolute paths (extra slim-resnets[beam])."""
     verify: pathlib.Path | None = None
     """Data set to read, decode and check instead of converting."""
     json: pathlib.Path | None = None

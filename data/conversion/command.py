@@ -1,11 +1,13 @@
 """What `download_and_convert_data.py` does with its flags."""
 
+import functools
 import json
 import shutil
 
 from command_line import UserError
 from data import catalog
 from data.conversion import convert as conversion
+from data.conversion import on_beam, on_this_machine
 from data.conversion.converters import CONVERTERS, Request
 from data.conversion.reading import named
 from data.conversion.shards import UNFINISHED, write_text
@@ -32,6 +34,9 @@ def convert(config, show=print):
         show(f"{directory} holds {config.dataset_name} already, which is left as it is; --verify={directory} checks it")
         return summary(directory)
     shard_range = _parse_range(config.shard_range)
+    write_shards = on_this_machine.write_shards
+    if config.beam_options is not None:
+        write_shards = functools.partial(on_beam.write_shards, on_beam.parse_options(config.beam_options))
     request = Request(
         dataset_dir=directory,
         scratch_dir=directory / UNFINISHED / "source",
@@ -44,7 +49,7 @@ def convert(config, show=print):
         plan = converter.plan(request)
         for note in plan.notes:
             show(note)
-        result = conversion.convert(plan, directory, config.on_error, shard_range)
+        result = conversion.convert(plan, directory, config.on_error, shard_range, write_shards)
     finally:
         if (directory / catalog.DESCRIPTION_FILE).exists():
             shutil.rmtree(directory / UNFINISHED, ignore_errors=True)

@@ -1,8 +1,7 @@
-"""Writes what a plan says: the shards in parallel, then labels.txt and dataset.json, which make a data set of them."""
+"""Has the shards of a plan written, then writes labels.txt and dataset.json, which make a data set of them."""
 
 import collections
 import csv
-import functools
 import io
 import json
 import os
@@ -13,17 +12,12 @@ from typing import NamedTuple
 
 from command_line import UserError
 from data import catalog
+from data.conversion import on_this_machine
 from data.conversion import shards as shard_files
-from data.conversion import workers
-from data.conversion.progress import Progress
 from data.conversion.reading import named
 
 BAD_FILES = "bad_files.csv"
 LABELS = "labels.txt"
-# A run that will fail anyway need not read a million files more to say so.
-_MOST_BAD_FILES_OF_A_FAILING_RUN = 100
-_ITEMS_PER_TASK = 32
-_BYTES_PER_TASK = 2**22
 
 
 class Result(NamedTuple):
@@ -42,7 +36,7 @@ class Result(NamedTuple):
     bad_files: list
 
 
-def convert(plan, directory, on_error="fail", shard_range=None):
+def convert(plan, directory, on_error="fail", shard_range=None, write_shards=on_this_machine.write_shards):
     """Writes a plan's shards into `directory`, those that are there already excepted.
 
     Args:
@@ -50,6 +44,7 @@ def convert(plan, directory, on_error="fail", shard_range=None):
       directory: Where the data set goes; made when it is not there.
       on_error: What a file that does not decode does: "fail" or "skip".
       shard_range: (first, end) of the shards to write, by their number over all splits; None for all.
+      write_shards: What writes them, as `on_this_machine.write_shards` does.
     Returns:
       A Result.
     Raises:
@@ -75,10 +70,11 @@ def convert(plan, directory, on_error="fail", shard_range=None):
     to_write = [shard for shard in plan.shards[first:end] if shard not in receipts]
     num_kept = len(receipts)
     start = time.monotonic()
-    written, bad_files = _write_shards(plan, directory, to_write, fingerprints, on_error)
+    written, bad_files = write_shards(plan, directory, to_write, fingerprints, on_error)
     seconds = time.monotonic() - start
     if bad_files and on_error == "fail":
-        _fail_with(bad_files, directory, sum(shard.stop - shard.start for shard in to_write))
+        total = sum(shard.stop - shard.start for shard in to_write)
+        _fail_with(bad_files, directory, total, stopped=len(written) < len(to_write))
     receipts.update(written)
     num_missing = len(plan.shards) - len(receipts)
     if finished:
@@ -157,57 +153,13 @@ def _checked_range(shard_range, count):
     return first, end
 
 
-def _write_shards(plan, directory, to_write, fingerprints, on_error):
-    """Returns ({shard: receipt}, [name, reason] of every bad file)."""
-    tasks_of = {shard: list(_tasks(plan.splits[shard.split][shard.start : shard.stop])) for shard in to_write}
-    num_tasks = sum(map(len, tasks_of.values()))
-    tasks = (task for shard in to_write for task in tasks_of[shard])
-    results = workers.map_in_order(functools.partial(workers.encode_items, plan.encode), tasks, num_tasks)
-    total = sum(shard.stop - shard.start for shard in to_write)
-    written, bad_files = {}, []
-    with Progress("converting", total=total, unit="images") as progress:
-
-        def examples(shard):
-            for task in tasks_of[shard]:
-                for item, (image, reason) in zip(task, next(results), strict=True):
-                    if image is None:
-                        bad_files.append([item.name, reason])
-                    features = image and plan.extra_features and plan.extra_features(item)
-                    yield item, image, reason, features
-                progress.advance(len(task))
-                if on_error == "fail" and len(bad_files) >= _MOST_BAD_FILES_OF_A_FAILING_RUN:
-                    raise shard_files.TooManyBadFilesError
-
-        try:
-            for shard in to_write:
-                written[shard] = shard_files.write_shard(directory, shard, fingerprints[shard], examples(shard))
-        except shard_files.TooManyBadFilesError:
-            pass
-        finally:
-            results.close()
-    return written, bad_files
-
-
-def _tasks(items):
-    """Cuts items into lists that are neither long nor large, which bounds what is in memory."""
-    task, size = [], 0
-    for item in items:
-        if task and (len(task) == _ITEMS_PER_TASK or size + item.size > _BYTES_PER_TASK):
-            yield task
-            task, size = [], 0
-        task.append(item)
-        size += max(item.size, 0)
-    if task:
-        yield task
-
-
-def _fail_with(bad_files, directory, total):
+def _fail_with(bad_files, directory, total, stopped):
     _write_bad_files(directory, bad_files)
     name, reason = bad_files[0]
-    stopped = " before it stopped" if len(bad_files) >= _MOST_BAD_FILES_OF_A_FAILING_RUN else ""
     raise UserError(
-        f"{len(bad_files)} of {total} files cannot be converted{stopped}, the first {name}: {reason}; all are listed "
-        f"in {directory / BAD_FILES}: mend or remove them and run again, or leave them out with --on_error=skip"
+        f"{len(bad_files)} of {total} files cannot be converted{' before it stopped' if stopped else ''}, the first "
+        f"{name}: {reason}; all are listed in {directory / BAD_FILES}: mend or remove them and run again, or leave "
+        f"them out with --on_error=skip"
     )
 
 

@@ -90,6 +90,13 @@ def is_whole(directory, shard, receipt, fingerprint):
     )
 
 
+def forget_shard(directory, shard):
+    """Removes a shard and its receipt, so that what is there afterwards was written since."""
+    # The receipt last: a shard without one would not be known as ours.
+    (Path(directory) / shard.name).unlink(missing_ok=True)
+    _receipt_path(directory, shard).unlink(missing_ok=True)
+
+
 def write_text(path, text):
     """Writes a file under another name, then renames it: a reader sees the old or the new, nothing between."""
     partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")

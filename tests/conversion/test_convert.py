@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import command_line
 import download_and_convert_data
 from command_line import UserError
 from data import catalog
-from data.conversion import convert, reading, shards, workers
+from data.conversion import convert, on_this_machine, reading, shards, workers
 from data.conversion.plan import BadFileError, Item
 
-SCRIPT = Path(convert.__file__).parents[2] / "download_and_convert_data.py"
+REPOSITORY = Path(convert.__file__).parents[2]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_worker_processes_change_nothing(source, run, files_of, tmp_path, monkey
     run(source=source)
     monkeypatch.setattr(workers, "_FEWEST_TASKS", 1)
     monkeypatch.setattr(workers, "usable_cpus", lambda: 2)
-    monkeypatch.setattr(convert, "_ITEMS_PER_TASK", 3)
+    monkeypatch.setattr(on_this_machine, "_ITEMS_PER_TASK", 3)
     run(source=source, dataset_dir=tmp_path / "parallel")
     one, two = files_of(tmp_path / "out"), files_of(tmp_path / "parallel")
     assert {name: one[name] for name in one if name != "dataset.json"} == {
@@ -97,7 +98,7 @@ def test_interrupted_conversion_goes_on(source, run, files_of, tmp_path, monkeyp
             raise KeyboardInterrupt
         return reading.read_item(item)
 
-    monkeypatch.setattr(convert, "_ITEMS_PER_TASK", 4)
+    monkeypatch.setattr(on_this_machine, "_ITEMS_PER_TASK", 4)
     monkeypatch.setattr(workers, "read_item", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(source=source, num_shards=3)
@@ -107,7 +108,7 @@ def test_interrupted_conversion_goes_on(source, run, files_of, tmp_path, monkeyp
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole" / "out")
 
 
-def test_killed_while_a_shard_is_written(source, tmp_path):
+def test_killed_while_a_shard_is_written(source, run, tmp_path):
     """Killed without a chance to clean up: nothing under a shard's name, and the next run finishes."""
     out = tmp_path / "out"
     killing = f"""
@@ -119,12 +120,10 @@ command.convert(
     ConvertConfig(dataset_name="image_folder", dataset_dir=pathlib.Path({str(out)!r}), source={str(source)!r})
 )
 """
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run([sys.executable, "-c", killing], env=environment, capture_output=True).returncode == -9
     assert not list(out.glob("*.tfrecord")) and list(out.glob(".*.partial"))
-    flags = ["--dataset_name=image_folder", f"--dataset_dir={out}", f"--source={source}"]
-    done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr == ""
+    run(source=source)
     assert catalog.open_dataset(directory=out).splits == {"train": 31, "validation": 4}
     assert not list(out.glob(".*"))
 
@@ -182,8 +181,8 @@ def test_mended_files_are_taken_by_the_next_run(source, run, tmp_path):
 
 
 def test_a_hopeless_run_stops_early(make_images, run, monkeypatch):
-    monkeypatch.setattr(convert, "_MOST_BAD_FILES_OF_A_FAILING_RUN", 5)
-    monkeypatch.setattr(convert, "_ITEMS_PER_TASK", 2)
+    monkeypatch.setattr(on_this_machine, "_MOST_BAD_FILES_OF_A_FAILING_RUN", 5)
+    monkeypatch.setattr(on_this_machine, "_ITEMS_PER_TASK", 2)
     source = make_images({"a": 10, "b": 10})
     for path in source.glob("*/*.png"):
         path.write_bytes(b"no")
@@ -242,8 +241,9 @@ def test_bad_flags(flags, problem):
         download_and_convert_data.main(download_and_convert_data.ConvertConfig(**flags))
 
 
-def test_errors_are_one_line(tmp_path):
+def test_errors_are_one_line(tmp_path, capfd):
     flags = ["--dataset_name=image_folder", f"--dataset_dir={tmp_path / 'out'}", "--source=/none"]
-    done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: source /none does not exist: give a folder, an archive or a CSV file\n"
+    with pytest.raises(SystemExit) as stopped:
+        command_line.run(download_and_convert_data.main, download_and_convert_data.ConvertConfig, flags)
+    expected = "error: source /none does not exist: give a folder, an archive or a CSV file\n"
+    assert stopped.value.code == 1 and capfd.readouterr() == ("", expected)
