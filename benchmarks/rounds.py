@@ -1,0 +1,87 @@
+"""Contestants timed in turn, A B A B ..., and what their rates say of each other.
+
+A machine that others use, or that warms up, is slow for minutes at a time. Contestants that take turns meet the same
+machine, so that the ratios of a round hold where the rates of a run do not.
+"""
+
+import dataclasses
+import statistics
+import time
+
+import numpy as np
+
+_RESAMPLES = 10_000
+_CONFIDENCE = 0.95
+
+
+def run_rounds(contestants, num_rounds, seconds, burn_in_seconds, clock=time.perf_counter, on_rate=None):
+    """Times each contestant once a round.
+
+    Args:
+      contestants: {name: start}. `start()` makes ready and returns a function of no arguments that takes a batch, or
+        does a step, and returns how many images that was. It is dropped before the next contestant's turn.
+      num_rounds: Turns of each.
+      seconds: How long a turn is timed; it ends with the first batch that ends later.
+      burn_in_seconds: How long it runs before that, at least a batch.
+      on_rate: Called with (name, images a second) after each turn.
+    Returns:
+      {name: [images a second of each round]}.
+    """
+    rates = {name: [] for name in contestants}
+    for _ in range(num_rounds):
+        for name, start in contestants.items():
+            take_batch = start()
+            _run(take_batch, burn_in_seconds, clock)
+            images, elapsed = _run(take_batch, seconds, clock)
+            del take_batch  # With it goes what reads ahead, on the time of the next.
+            rates[name].append(images / elapsed)
+            if on_rate is not None:
+                on_rate(name, images / elapsed)
+    return rates
+
+
+def _run(take_batch, seconds, clock):
+    images, start = 0, clock()
+    while True:
+        images += take_batch()
+        elapsed = clock() - start
+        if elapsed >= seconds:
+            return images, elapsed
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """How two contestants compare.
+
+    Attributes:
+      label: What is divided by what.
+      per_round: One ratio a round.
+      low, high: A 95 % interval of the median; None where there are fewer than two rounds.
+    """
+
+    label: str
+    per_round: tuple[float, ...]
+    median: float
+    low: float | None
+    high: float | None
+
+    def __str__(self):
+        interval = "one round" if self.low is None else f"95 % {self.low:.3f} to {self.high:.3f}"
+        return f"{self.label}: {self.median:.3f} ({interval}, n {len(self.per_round)})"
+
+
+def compare(label, rates, base_rates):
+    """The Ratio of `rates` over `base_rates`, both of the same rounds."""
+    per_round = tuple(rate / base for rate, base in zip(rates, base_rates, strict=True))
+    low, high = bootstrap_interval(per_round)
+    return Ratio(label, per_round, statistics.median(per_round), low, high)
+
+
+def bootstrap_interval(values, seed=0):
+    """A 95 % percentile-bootstrap interval of the median, (low, high); (None, None) of fewer than two values."""
+    if len(values) < 2:
+        return None, None
+    drawn = np.random.default_rng(seed).choice(values, size=[_RESAMPLES, len(values)])
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(np.median(drawn, axis=1), [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,134 @@
+"""Times the input pipeline beside others, and against the networks that it feeds, on this machine.
+
+    python benchmarks/time_input_pipeline.py --json input.json
+
+makes photographs and thumbnails of its own (a data set of JPEGs is taken with --dataset_dir), and measures
+
+* jpeg: images a second a core from JPEG records to float32 crops, of this zoo, of simplejpeg with Pillow in processes
+  of one thread, of PyTorch's DataLoader with Pillow, and of plain tf.data. All draw their crops in the same way, that
+  of --preprocessing; only this zoo's inception shifts colours too.
+* cifar: images a second from a cached data set of thumbnails, augmented, and what training a ResNet-20 takes of them.
+* step: a training step of --model on batches of JPEG records, and on one batch that is ready.
+
+Contestants take turns for --rounds rounds of --seconds; a deep network on a CPU needs some 60. Ratios are medians over
+the rounds, with a bootstrap interval. In jpeg all are held to the same --cores, with as many threads or processes.
+"""
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+if not __package__:
+    # A script run by its path finds only its own folder; this adds the folder of the zoo's packages.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import command_line
+from benchmarks import environment, results
+from command_line import UserError
+
+MEASURES = ("jpeg", "cifar", "step")
+PEERS = ("simplejpeg", "torch", "tf_data")
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """Times JPEG records to crops beside other pipelines, and input against training steps."""
+
+    measure: str = ",".join(MEASURES)
+    """What to measure, of jpeg, cifar and step."""
+    peers: str = ",".join(PEERS)
+    """Whom to measure beside this zoo in jpeg, of simplejpeg, torch and tf_data."""
+    dataset_dir: Path | None = None
+    """Records of JPEGs for jpeg and step; None for photographs made here."""
+    split: str | None = None
+    """Of --dataset_dir; None for the one to train on."""
+    preprocessing: Literal["inception", "torchvision", "vgg"] = "torchvision"
+    """Whose crops jpeg makes."""
+    evaluation: bool = False
+    """Whether jpeg makes the crops of evaluation instead of training."""
+    image_size: int = 224
+    """Side of the crops in pixels, for jpeg and step."""
+    num_images: int = 512
+    """Photographs to make, or to take of --dataset_dir for jpeg."""
+    num_thumbnails: int = 2000
+    """Thumbnails to make for cifar."""
+    batch_size: int = 32
+    """For jpeg and step."""
+    cores: int | None = None
+    """Cores, and threads or processes, of each contestant in jpeg; None for all that this process may use."""
+    model: str = "resnet_v1_50"
+    """Network of step."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    """Of the training steps."""
+    rounds: int = 7
+    """Turns of each contestant."""
+    seconds: float = 5.0
+    """Length of a turn; it ends with the first batch or step that ends later."""
+    burn_in_seconds: float = 2.0
+    """What a turn runs before that."""
+    seed: int = 0
+    """Of the images that are made and of the weights."""
+    json: Path | None = None
+    """A file for the results: the rate of every turn, and the machine."""
+
+
+def main(config):
+    _check(config)
+    from benchmarks import input_measures
+
+    if config.json:
+        results.check_json_path(config.json)
+    # Before the work begins, so that the load it records is that of others.
+    machine = environment.describe_environment()
+    measured = []
+    with tempfile.TemporaryDirectory(prefix="input-") as folder:
+        for name in chosen("measure", config.measure, MEASURES):
+            measured.append(getattr(input_measures, f"measure_{name}")(config, Path(folder)))
+            for line in describe(measured[-1]):
+                print(line, flush=True)
+    if config.json:
+        results.write_json(config.json, machine, measured)
+
+
+def describe(measured):
+    """Yields a line for the setup, for each contestant and for each ratio."""
+    setup = ", ".join(f"{key} {value}" for key, value in measured.setup.items())
+    yield f"# {measured.measure}: {setup}; {measured.cores} cores"
+    for name, rates in measured.per_core().items():
+        yield (
+            f"{measured.measure}: {name}: median {statistics.median(rates):.2f} images/s/core, "
+            f"min {min(rates):.2f}, max {max(rates):.2f}, n {len(rates)}"
+        )
+    for ratio in measured.ratios:
+        yield f"{measured.measure}: {ratio}"
+
+
+def _check(config):
+    chosen("measure", config.measure, MEASURES)
+    chosen("peers", config.peers, PEERS)
+    for name in ("image_size", "num_images", "num_thumbnails", "batch_size", "rounds", "cores"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}; it must be at least 1")
+    if config.cores is not None and config.cores > environment.usable_cores():
+        raise UserError(f"--cores is {config.cores}; this process may use {environment.usable_cores()}")
+    for name in ("seconds", "burn_in_seconds"):
+        if getattr(config, name) < 0:
+            raise UserError(f"--{name} is {getattr(config, name)}; it must be at least 0")
+    if config.split is not None and config.dataset_dir is None:
+        raise UserError("--split is of the records in --dataset_dir, which is not given")
+
+
+def chosen(flag, text, known):
+    names = [name for name in text.split(",") if name]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UserError(f"--{flag} has {', '.join(unknown)}; known are {','.join(known)}")
+    return names
+
+
+if __name__ == "__main__":
+    command_line.run(main, InputConfig)
