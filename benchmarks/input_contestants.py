@@ -10,7 +10,6 @@ TensorFlow and PyTorch are imported in the functions: worker processes import th
 import collections
 import concurrent.futures
 import contextlib
-import functools
 import importlib
 import itertools
 import multiprocessing
@@ -48,8 +47,8 @@ def zoo(dataset, paths, crop, batch_size, num_threads):
     """This zoo's own way, `data.records`, with the preprocessing of the crop's family."""
     from data import preprocessing, records
 
-    function = preprocessing.get_preprocessing(crop.family, crop.is_training)
-    preprocess = functools.partial(function, output_height=crop.side, output_width=crop.side)
+    family = preprocessing.find_family(crop.family)
+    preprocess = preprocessing.Preprocess(family, crop.side, crop.side, crop.is_training)
 
     def start():
         if not crop.is_training:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import statistics
 
@@ -165,8 +164,7 @@ def _training_step(config, model_name, num_classes, batch_size, image_size):
 def _preprocess(family, image_size):
     from data import preprocessing
 
-    function = preprocessing.get_preprocessing(family, is_training=True)
-    return functools.partial(function, output_height=image_size, output_width=image_size)
+    return preprocessing.Preprocess(preprocessing.find_family(family), image_size, image_size, is_training=True)
 
 
 def _opened(config):
@@ -183,15 +181,14 @@ def _photographs(config):
     """Yields the JPEGs of the data set or, without one, of `made_images`."""
     import tensorflow as tf
 
-    from data.record_errors import IMAGE_KEY
+    from data import parsing
 
     if config.dataset_dir is None:
         yield from made_images.make_photographs(config.num_images, config.seed)
         return
     dataset, split = _opened(config)
     for record in tf.data.TFRecordDataset(dataset.files(split)):
-        encoded = tf.io.parse_single_example(record, {IMAGE_KEY: tf.io.FixedLenFeature([], tf.string)})[IMAGE_KEY]
-        encoded = encoded.numpy()
+        encoded = parsing.parse(record)[0].numpy()
         if not encoded.startswith(b"\xff\xd8\xff"):
             raise UserError(f"{config.dataset_dir} holds images that are not JPEGs, which jpeg is about")
         yield encoded

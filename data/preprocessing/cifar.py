@@ -5,7 +5,15 @@ import dataclasses
 import tensorflow as tf
 
 from data.preprocessing.family import Preprocessing
-from data.preprocessing.images import central_crop, in_channels, random_crop, random_flip, resize_short_side, split_seed
+from data.preprocessing.images import (
+    central_crop,
+    in_channels,
+    per_channel,
+    random_crop,
+    random_flip,
+    resize_short_side,
+    split_seed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,5 +50,5 @@ class Cifar(Preprocessing):
     def normalize(self, image):
         if self.means is None:
             return tf.image.per_image_standardization(image)
-        means = in_channels(self.means, self.channels)
-        return (image - means) / in_channels(self.standard_deviations, self.channels)
+        shifted = per_channel(tf.subtract, image, in_channels(self.means, self.channels))
+        return per_channel(tf.divide, shifted, in_channels(self.standard_deviations, self.channels))

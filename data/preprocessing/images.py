@@ -63,6 +63,17 @@ def in_channels(values, channels):
     return tf.constant(values, tf.float32)
 
 
+def per_channel(operation, image, values):
+    """Applies an operation of (image, values) with one value for each channel, float32 [channels].
+
+    Broadcasting three values along the last axis takes twice the time of decoding the image; along whole rows, which
+    the values are repeated to, it takes a tenth of that.
+    """
+    height, width, channels = image.shape
+    rows = operation(tf.reshape(image, [height, width * channels]), tf.tile(values, [width]))
+    return tf.reshape(rows, [height, width, channels])
+
+
 def resize_bilinear(image, height, width):
     """Resizes as TensorFlow 1 did: output pixel i looks at input i * in / out, not at the centres of pixels.
 
@@ -82,7 +93,25 @@ def resize_antialiased(image, height, width):
     Returns:
       float32 [height, width, channels], in the range of the input.
     """
-    return tf.image.resize(image, [height, width], antialias=True)
+    return _antialiased_part(image, [height, width], [0, 0], height, width)
+
+
+def resize_antialiased_and_crop(image, sides, height, width):
+    """As `resize_antialiased` to `sides`, int32 [2], and `central_crop`; the pixels outside are not computed."""
+    return _antialiased_part(image, sides, (sides - [height, width]) // 2, height, width)
+
+
+def _antialiased_part(image, sides, corner, height, width):
+    sides, corner = tf.cast(sides, tf.float32), tf.cast(corner, tf.float32)
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[tf.newaxis],
+        size=[height, width],
+        scale=sides / tf.cast(tf.shape(image)[:2], tf.float32),
+        translation=-corner,
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return resized[0]
 
 
 def resize_short_side(image, side):

@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import tensorflow as tf
+
 from data.preprocessing.family import Preprocessing
 from data.preprocessing.images import (
     central_crop,
     in_channels,
+    per_channel,
     random_flip,
     random_window,
     resize_bilinear,
@@ -47,4 +50,4 @@ class Resnet(Preprocessing):
         return central_crop(resize_short_side(image, side), height, width)
 
     def normalize(self, image):
-        return image - in_channels(self.means, self.channels)
+        return per_channel(tf.subtract, image, in_channels(self.means, self.channels))

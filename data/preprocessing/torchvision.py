@@ -6,11 +6,12 @@ import tensorflow as tf
 
 from data.preprocessing.family import Preprocessing
 from data.preprocessing.images import (
-    central_crop,
     in_channels,
+    per_channel,
     random_flip,
     random_window,
     resize_antialiased,
+    resize_antialiased_and_crop,
     split_seed,
 )
 
@@ -45,8 +46,9 @@ class Torchvision(Preprocessing):
         side = int(max(height, width) / self.crop_fraction)
         # torchvision truncates the longer side: int(side * long / short).
         sides = tf.maximum(side * shape // short, side)
-        return central_crop(resize_antialiased(image, sides[0], sides[1]), height, width)
+        return resize_antialiased_and_crop(image, sides, height, width)
 
     def normalize(self, image):
-        means = in_channels(self.means, self.channels)
-        return (image / 255.0 - means) / in_channels(self.standard_deviations, self.channels)
+        means, deviations = (in_channels(values, self.channels) for values in (self.means, self.standard_deviations))
+        shifted = per_channel(tf.subtract, image, 255.0 * means)
+        return per_channel(tf.multiply, shifted, 1.0 / (255.0 * deviations))

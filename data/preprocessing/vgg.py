@@ -8,6 +8,7 @@ from data.preprocessing.family import Preprocessing
 from data.preprocessing.images import (
     central_crop,
     in_channels,
+    per_channel,
     random_crop,
     random_flip,
     resize_short_side,
@@ -43,7 +44,7 @@ class Vgg(Preprocessing):
         return central_crop(resize_short_side(image, side), height, width)
 
     def normalize(self, image):
-        return image - in_channels(self.means, self.channels)
+        return per_channel(tf.subtract, image, in_channels(self.means, self.channels))
 
     def _scaled(self, side, height, width):
         # Rounding must not take the side below the crop.
