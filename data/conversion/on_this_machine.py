@@ -1,6 +1,7 @@
 """Writes shards with the processes of this machine: workers decode, the main process writes."""
 
 import functools
+import itertools
 
 from data.conversion import shards as shard_files
 from data.conversion import workers
@@ -26,16 +27,22 @@ def write_shards(plan, directory, to_write, fingerprints, on_error):
     Raises:
       UserError: If a shard cannot be written, or a worker process dies.
     """
-    tasks_of = {shard: list(_tasks(plan.splits[shard.split][shard.start : shard.stop])) for shard in to_write}
-    num_tasks = sum(map(len, tasks_of.values()))
-    tasks = (task for shard in to_write for task in tasks_of[shard])
-    results = workers.map_in_order(functools.partial(workers.encode_items, plan.encode), tasks, num_tasks)
+
+    def tasks_of(shard):
+        # Cut anew each time: kept, the tasks of millions of files would take another part of the memory of the plan.
+        return _tasks(plan.splits[shard.split][shard.start : shard.stop])
+
+    def all_tasks():
+        return itertools.chain.from_iterable(map(tasks_of, to_write))
+
+    num_tasks = sum(1 for _ in all_tasks())
+    results = workers.map_in_order(functools.partial(workers.encode_items, plan.encode), all_tasks(), num_tasks)
     total = sum(shard.stop - shard.start for shard in to_write)
     written, bad_files = {}, []
     with Progress("converting", total=total, unit="images") as progress:
 
         def examples(shard):
-            for task in tasks_of[shard]:
+            for task in tasks_of(shard):
                 for item, (image, reason) in zip(task, next(results), strict=True):
                     if image is None:
                         bad_files.append([item.name, reason])

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,38 @@ command.convert(
     run(source=source)
     assert catalog.open_dataset(directory=out).splits == {"train": 31, "validation": 4}
     assert not list(out.glob(".*"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs Linux's /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import itertools, os\n"
+        "from data.conversion import workers\n"
+        "def whose(task):\n"
+        "    return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    workers.usable_cpus = lambda: 2\n"
+        "    for pid in workers.map_in_order(whose, itertools.count(), 10**9):\n"
+        "        print(pid, flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        pids = {int(parent.stdout.readline()) for _ in range(20)}
+        assert pids and parent.pid not in pids and any(map(is_running, pids))
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(is_running, pids))
+
+
+def is_running(pid):
+    """A process that nobody has waited for yet, a zombie, has ended all the same."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_other_shards_of_an_unfinished_run_go(source, run, tmp_path):
