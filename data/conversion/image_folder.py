@@ -64,7 +64,7 @@ def class_names_of(found):
 
 
 def seeded_order(entries, seed):
-    """Entries shuffled by a digest of seed and name, which no version of Python or file system changes."""
+    """Entries or Items shuffled by a digest of seed and name, which no version of Python or file system changes."""
     return sorted(entries, key=lambda entry: hashlib.sha256(b"%d/%s" % (seed, os.fsencode(entry.name))).digest())
 
 
@@ -181,6 +181,7 @@ def _check_classes(found):
 
 
 def _make_splits(found, class_names, request):
+    """Items of each split; takes `found` apart."""
     labels = {name: label for label, name in enumerate(class_names)}
     fraction = request.validation_fraction
     if "validation" in found and fraction is not None:
@@ -191,15 +192,22 @@ def _make_splits(found, class_names, request):
     if not 0.0 <= fraction < 1.0:
         raise UserError(f"validation_fraction is {fraction}, expected at least 0 and below 1")
     if fraction:
-        found = {**found, **_split_off(found["train"], fraction, request.seed)}
-    return {
-        split: [
-            Item(entry.name, labels[name], entry.location, entry.offset, entry.size)
-            for entry, name in _mixed(found[split], request.seed)
-        ]
-        for split in ("train", "validation", "test")
-        if split in found
-    }
+        found.update(_split_off(found["train"], fraction, request.seed))
+    splits = {}
+    for split in ("train", "validation", "test"):
+        if split in found:
+            items = _take_items(found.pop(split), labels)
+            splits[split] = seeded_order(items, request.seed)
+    return splits
+
+
+def _take_items(classes, labels):
+    """Items in place of the Entries of {class name: [Entry]}, which is emptied: of millions, memory holds one kind."""
+    items = []
+    while classes:
+        name, entries = classes.popitem()
+        items += [Item(entry.name, labels[name], entry.location, entry.offset, entry.size) for entry in entries]
+    return items
 
 
 def _split_off(classes, fraction, seed):
@@ -217,12 +225,6 @@ def _split_off(classes, fraction, seed):
             "--validation_fraction=0 to train without a validation split"
         )
     return {"train": train, "validation": validation}
-
-
-def _mixed(classes, seed):
-    name_of = {entry.name: name for name, entries in classes.items() for entry in entries}
-    ordered = seeded_order([entry for entries in classes.values() for entry in entries], seed)
-    return [(entry, name_of[entry.name]) for entry in ordered]
 
 
 def _digest_of(class_names):
