@@ -5,7 +5,10 @@ RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 DEMO_DIR = runs/digits-resnet_v2_50
 
-.PHONY: demo test test-all lint clean
+# Another release of PyTorch, or a build without CUDA: make torch TORCH=torch==2.13.0
+TORCH ?= torch
+
+.PHONY: demo test test-all torch lint clean
 
 # Trains on the embedded digits (a finished run is only evaluated), scores the checkpoint, times a few steps.
 demo: $(READY)
@@ -16,8 +19,13 @@ demo: $(READY)
 test: $(READY)
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(READY)
+test-all: torch
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+# Some tests compare with PyTorch where it is installed; it is not among what `make` installs by itself, since its wheel
+# for Linux may bring gigabytes of CUDA.
+torch: $(READY)
+	$(RUN) -c 'import torch' 2>/dev/null || $(RUN) -m pip install --quiet --disable-pip-version-check '$(TORCH)'
 
 lint: $(READY)
 	$(RUN) -m ruff check .
