@@ -47,7 +47,7 @@ def distribute(make_stream, address):
         index + STREAMS and so on.
       address: grpc://HOST:PORT of the dispatcher.
     Returns:
-      A tf.data.Dataset.
+      A tf.data.Dataset. It waits for a worker that is lost, and ends when another is there in its place.
     """
     check_address(address)
     streams = [
@@ -60,6 +60,6 @@ def distribute(make_stream, address):
         )
         for index in range(STREAMS)
     ]
-    return tf.data.Dataset.choose_from_datasets(
-        streams, tf.data.Dataset.range(STREAMS).repeat(), stop_on_empty_dataset=False
-    )
+    # The streams are endless: one that ends was lost with its worker, and to go on without it would leave records out.
+    turns = tf.data.Dataset.range(STREAMS).repeat()
+    return tf.data.Dataset.choose_from_datasets(streams, turns, stop_on_empty_dataset=True)

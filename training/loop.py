@@ -155,7 +155,14 @@ class _Run:
 
     def _next(self, batches):
         with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
-            return next(batches)
+            try:
+                return next(batches)
+            except StopIteration:
+                # Training batches are endless, unless other machines make them.
+                raise UserError(
+                    f"the tf.data service at {self._config.data_service_address} has lost a worker; start it anew, and "
+                    "the same command goes on from the last checkpoint"
+                ) from None
 
     def _evaluation_is_due(self, step):
         interval = self._config.eval_every_epochs * self._steps_per_epoch
