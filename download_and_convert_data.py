@@ -6,8 +6,8 @@
 
 With --beam_options the workers of an Apache Beam runner write the shards, byte for byte the same:
 
-    python download_and_convert_data.py --dataset_name=image_folder --source=/shared/photos \\
-        --dataset_dir=/shared/records/photos --beam_options="--runner=FlinkRunner --flink_master=host:8081"
+    python download_and_convert_data.py --dataset_name=image_folder --source=/nfs/photos \\
+        --dataset_dir=/nfs/records/photos --beam_options="--runner=FlinkRunner --flink_master=host:8081"
 
 The same command again goes on with what is missing, and leaves a finished data set as it is. `--help` lists all flags.
 """

@@ -85,6 +85,9 @@ def write_shards(options, plan, directory, to_write, fingerprints, on_error):
         raise _as_user_error(error) from None
     # A runner may raise what it likes, wrapped as it likes.
     except Exception as error:
+        # Ctrl-C while a worker of this process was at work.
+        if "KeyboardInterrupt" in str(error):
+            raise KeyboardInterrupt from None
         raise _as_user_error(error) from error
     finally:
         shutil.rmtree(orders, ignore_errors=True)

@@ -181,6 +181,17 @@ def test_errors_of_runners_are_one_line(source, run, monkeypatch, raised, line):
     assert str(error.value) == line
 
 
+def test_an_interrupt_is_one(source, run, monkeypatch):
+    """The DirectRunner makes an error of it where it hits a worker."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards, "write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(source=source, beam_options=BEAM)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
