@@ -212,11 +212,12 @@ def differences(before, now):
     Returns:
       A text for each flag that may not differ and does, such as "--batch_size was 32, is 64".
     """
-    now = to_json(now)
+    # A flag that the run knew nothing of did what its default does now.
+    before = to_json(TrainConfig()) | before
     return [
-        f"--{name} was {before.get(name)}, is {value}"
-        for name, value in now.items()
-        if name not in RESUMABLE and before.get(name) != value
+        f"--{name} was {before[name]}, is {value}"
+        for name, value in to_json(now).items()
+        if name not in RESUMABLE and before[name] != value
     ]
 
 

@@ -50,7 +50,14 @@ def test_what_resolving_leaves_open():
     open_fields = {
         field.name for field in dataclasses.fields(TrainConfig) if getattr(resolve(TrainConfig()), field.name) is None
     }
-    assert open_fields == {"dataset_dir", "max_number_of_steps", "learning_rate_decay_epochs", "json"}
+    assert open_fields == {
+        "dataset_dir",
+        "dataset_num_private_threads",
+        "data_service_address",
+        "max_number_of_steps",
+        "learning_rate_decay_epochs",
+        "json",
+    }
 
 
 def test_a_relative_data_folder_is_recorded_so_that_it_means_the_same_elsewhere(tmp_path, monkeypatch):
@@ -108,11 +115,19 @@ def test_a_recorded_run_equals_itself():
     assert configs.differences(recorded, config) == []
 
 
+def test_a_flag_that_is_newer_than_a_run_had_its_default_there():
+    config = resolve(TrainConfig(mixup_alpha=0.2))
+    recorded = configs.to_json(config)
+    del recorded["use_grayscale"], recorded["mixup_alpha"]
+    assert configs.differences(recorded, config) == ["--mixup_alpha was 0.0, is 0.2"]
+
+
 @pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
 def test_only_what_cannot_make_it_another_run_may_differ(field):
     """Where and how long it trains, and what it shows and keeps, may change; what decides the weights may not."""
     free = {"train_dir", "dataset_dir", "eval_split_name", "max_number_of_steps", "num_epochs", "json"}
     free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "max_to_keep"}
+    free |= {"dataset_num_private_threads", "data_service_address"}
     before = resolve(TrainConfig())
     changed = dataclasses.replace(before, **{field.name: "other"})
     told = configs.differences(configs.to_json(before), changed)
