@@ -112,9 +112,10 @@ class Printer(Reporter):
 def describe_setup(setup):
     """Returns one line: `resnet_v2_50, batch 32, 224 x 224, float32, ...`."""
     threads = environment.thread_settings()
+    images = "" if setup.dataset == "synthetic" else f", images of {setup.dataset}"
     return (
         f"{setup.model}, batch {setup.batch_size}, {setup.image_size} x {setup.image_size}, "
-        f"{setup.precision}, {setup.num_classes} classes; {setup.parameters:,} parameters, "
+        f"{setup.precision}, {setup.num_classes} classes{images}; {setup.parameters:,} parameters, "
         f"{setup.multiply_adds / 1e9:.3f} G multiply-adds an image; "
         f"{setup.engine}, {environment.usable_cores()} cores, "
         f"threads {threads['intra_op'] or 'auto'} intra-op and {threads['inter_op'] or 'auto'} inter-op"

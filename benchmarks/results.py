@@ -43,6 +43,8 @@ class Setup:
     """Trainable ones."""
     multiply_adds: int
     """Of the forward pass of one image."""
+    dataset: str = "synthetic"
+    """Where the images come from."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,7 +124,7 @@ def build_steps(config):
     from training import devices, step
 
     precision = devices.resolve_precision(config.precision)
-    images, labels, num_classes = _input(config)
+    dataset_name, images, labels, num_classes = _input(config)
     image_size = images.shape[1]
     model = nets_factory.create_model(config.model, num_classes, compute_dtype=precision, seed=config.seed)
     train_step = step.TrainStep(model, optimizer=None, learning_rate_fn=None)
@@ -138,6 +138,7 @@ def build_steps(config):
         num_classes=num_classes,
         parameters=sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
         multiply_adds=model.multiply_adds(image_size),
+        dataset=dataset_name,
     )
     # Lambdas, since a tf.function that is a method does not keep its object alive.
     return setup, {
@@ -147,7 +148,7 @@ def build_steps(config):
 
 
 def _input(config):
-    """One batch: float32 images, int32 labels, and the number of classes."""
+    """The name of the data set, one batch of float32 images and int32 labels, and the number of classes."""
     import numpy as np
     import tensorflow as tf
 
@@ -160,7 +161,7 @@ def _input(config):
         random = np.random.default_rng(config.seed)
         images = tf.constant(random.random([config.batch_size, image_size, image_size, 3], dtype=np.float32))
         labels = tf.constant(random.integers(config.num_classes, size=config.batch_size), tf.int32)
-        return images, labels, config.num_classes
+        return "synthetic", images, labels, config.num_classes
     dataset = catalog.open_dataset(config.dataset_name, config.dataset_dir)
     family = preprocessing.find_family(dataset.row.preprocessing_name or network.preprocessing_name)
     preprocess = preprocessing.Preprocess(family, image_size, image_size, is_training=True)
@@ -168,7 +169,7 @@ def _input(config):
     with records.explain_errors(dataset, split):
         batches = records.training_batches(dataset, split, preprocess, config.batch_size, config.seed)
         images, labels = next(iter(batches))
-    return images, labels, dataset.num_classes
+    return dataset.name, images, labels, dataset.num_classes
 
 
 def make_step(compute):

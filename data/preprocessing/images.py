@@ -33,6 +33,7 @@ def decode(encoded, channels, window_of=None):
         box = tf.concat([offset[:2], size[:2]], axis=0)
         return tf.io.decode_and_crop_jpeg(encoded, box, channels=channels)
 
+    # A JPEG has no alpha; and a family without a window says so of any shape.
     if channels == 4 or window_of is None or window_of(tf.constant([8, 8, channels])) is None:
         return whole()
     return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), jpeg_window, whole), [None, None, channels])

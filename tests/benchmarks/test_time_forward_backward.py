@@ -244,3 +244,15 @@ def test_a_bad_flag_is_one_line_and_status_1(capsys, flags, complaint):
 def test_a_precision_that_is_none_is_a_bad_command_line(capsys):
     assert run("--precision float64") == 2
     assert "bfloat16" in capsys.readouterr().err
+
+
+def test_images_of_a_data_set_are_preprocessed_before_the_clock_starts(capsys, tmp_path):
+    path = tmp_path / "digits.json"
+    assert run(f"--model resnet_cifar_v1_20 --dataset_name digits --batch_size 2 --num_batches 2 --json {path}") == 0
+    assert "resnet_cifar_v1_20, batch 2, 32 x 32, float32, 10 classes, images of digits;" in capsys.readouterr().out
+    assert {result["dataset"] for result in json.loads(path.read_text())["results"]} == {"digits"}
+
+
+def test_a_data_set_that_is_not_there(capsys):
+    assert run("--model resnet_cifar_v1_20 --dataset_name cifar10") == 1
+    assert "give the directory that holds its records" in capsys.readouterr().err
