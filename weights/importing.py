@@ -1,0 +1,168 @@
+"""A foreign file into a checkpoint of ours: what `convert_weights.py --source_format` runs."""
+
+import datetime
+import json
+import pathlib
+import shutil
+import tempfile
+
+from command_line import UserError
+
+CHECKPOINT = "model.ckpt"
+
+
+def import_weights(config, show=lambda text: None):
+    """Writes a folder with the checkpoint, its state file and model.json.
+
+    Args:
+      config: A convert_weights.ConvertWeightsConfig with a source_format.
+      show: Called with lines about what is read and written.
+
+    Returns:
+      What model.json says under "source": format, path, files with their SHA-256, date, checkpoint with its SHA-256,
+      and the differences that --verify found (None without).
+
+    Raises:
+      UserError: If a flag or the file is bad, they do not fit each other, or verification finds a difference beyond the
+        tolerance; nothing is written then.
+    """
+    from nets import nets_factory
+    from weights import foreign, formats, mapping, places, verification
+
+    output = pathlib.Path(config.output)
+    _check_output(output, config.overwrite)
+    library = formats.library(config.source_format)
+    structure = _structure(config, library)
+    source = library.read(foreign.check_source(config.source), config.use_moving_averages)
+    foreign.check_finite(source.tensors)
+    projections = library.projections(structure)
+    settings = library.settings(structure, source)
+    preprocessing = _preprocessing(config, library, structure, source)
+    reverse = library.reverse_channels(structure, preprocessing["name"])
+    values = mapping.to_ours(library, structure, source.tensors, projections, reverse)
+    num_classes = mapping.number_of_classes(library, structure, source.tensors, projections)
+    names = _label_names(config, source, num_classes)
+    model = nets_factory.create_model(structure.model_name, num_classes, **settings)
+    mapping.check_shapes(values, model.variables_by_name)
+    for name, variable in model.variables_by_name.items():
+        variable.assign(values[name])
+    show(f"{structure.model_name} with {num_classes or 'no'} classes: {len(values)} variables from {config.source}")
+
+    result = {
+        "format": config.source_format,
+        "path": pathlib.Path(config.source).resolve().name,
+        "files": {file.name: foreign.sha256(file) for file in source.files},
+        "date": datetime.date.today().isoformat(),
+        "verification": None,
+    }
+    if config.verify:
+        result["verification"] = verification.compare(config, library, structure, source, model, preprocessing)
+        show(verification.describe(result["verification"]))
+    offset = config.labels_offset
+    if offset is None:
+        # Slim's ImageNet records have a background of label 0, which a network of 1000 classes leaves out.
+        offset = 1 if num_classes == 1000 else 0
+    description = {
+        "network": model.settings,
+        "preprocessing": preprocessing,
+        "labels_offset": offset,
+        "label_names": names,
+        "training": {},
+        "source": result,
+    }
+    _write(output, model, description)
+    show(f"wrote {output}")
+    return result
+
+
+def _check_output(output, overwrite):
+    """Refuses to write over anything but an earlier import, and over that unless --overwrite says so."""
+    from nets import checkpoints
+
+    if not output.exists():
+        return
+    if not overwrite:
+        raise UserError(f"--output {output} exists; give another folder, or --overwrite")
+    if not (output / checkpoints.DESCRIPTION).is_file() or "source" not in checkpoints.read_description(output):
+        raise UserError(f"--output {output} is no folder of imported weights, so it is not overwritten; give another")
+
+
+def _structure(config, library):
+    """The structure of --model_name.
+
+    Raises:
+      UserError: If the flag is missing, or names no network that the format has.
+    """
+    from weights import places
+
+    if config.model_name not in library.MODEL_NAMES:
+        raise UserError(
+            f"--model_name is {config.model_name}, expected a network that format {config.source_format} has: "
+            f"{', '.join(library.MODEL_NAMES)}"
+        )
+    return places.structure_of(config.model_name)
+
+
+def _preprocessing(config, library, structure, source):
+    """What model.json records: the format's own preprocessing unless flags name another."""
+    from data import preprocessing
+
+    name, numbers, image_size = library.preprocessing(structure, source)
+    if config.preprocessing_name not in (None, name):
+        name, numbers = config.preprocessing_name, {}
+    return preprocessing.from_settings({"name": name, **numbers}).settings(config.image_size or image_size)
+
+
+def _label_names(config, source, num_classes):
+    """The names of the classes: of --labels, else of the labels.json in the source's folder, else None."""
+    path = config.labels
+    beside = pathlib.Path(config.source) / "labels.json"
+    if path is None and beside.is_file():
+        path = beside
+    if path is None:
+        return None
+    names = _read_names(pathlib.Path(path))
+    if len(names) != num_classes:
+        raise UserError(
+            f"{path} names {len(names)} classes, but the weights have {num_classes}; give the file of these"
+        )
+    return names
+
+
+def _read_names(path):
+    """Names from a text file of one a line, or JSON: a list, or an object of class number -> name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json":
+            return text.splitlines()
+        names = json.loads(text)
+        if isinstance(names, dict):
+            names = [names[str(number)] for number in range(len(names))]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("not all names are strings")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--labels {path} cannot be read ({error}); expected one name a line, a JSON list of names, or a JSON "
+            "object of class number (0, 1, ...) -> name"
+        ) from error
+    return names
+
+
+def _write(output, model, description):
+    """Writes the folder beside its place, then renames it, so that no half of it is ever there."""
+    import tensorflow as tf
+
+    from nets import checkpoints
+    from weights import foreign
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=checkpoints.UNFINISHED, dir=output.parent) as folder:
+        part = pathlib.Path(folder).resolve() / "new"
+        model.save(part / CHECKPOINT)
+        tf.compat.v1.train.update_checkpoint_state(str(part), CHECKPOINT, [CHECKPOINT])
+        files = sorted(part.glob(f"{CHECKPOINT}.*"))
+        description["source"]["checkpoint"] = {file.name: foreign.sha256(file) for file in files}
+        checkpoints.write_description(part, description)
+        if output.exists():
+            output.rename(part.with_name("old"))  # Which goes when the folder around it does.
+        part.rename(output)

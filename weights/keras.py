@@ -1,0 +1,166 @@
+"""ResNets of Keras Applications, v1 and v2.
+
+v1 strides in the first 1x1 convolution of a stage, ours in the 3x3 before it: the same function, since what lies
+between is 1x1 or point by point. Its convolutions have biases, and it expects BGR images. v2 is Slim's network, with a
+root pool padded on both sides.
+
+Source: https://github.com/keras-team/keras/tree/master/keras/src/applications (resnet.py, resnet_v2.py).
+"""
+
+import string
+
+import numpy as np
+
+from command_line import UserError
+from weights import keras_files
+from weights.places import NORM, list_places
+
+MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2", "v1_5") for depth in (50, 101, 152))
+LEAVES = {"weights": "kernel", "biases": "bias", **{quantity: quantity for quantity in NORM}}
+_OLD_ROOT = {"conv1": ("conv1", "bn_conv1")}
+_ROOT = {"conv1": ("conv1_conv", "conv1_bn"), "postnorm": (None, "post_bn")}
+_OLD_BRANCHES = {"shortcut": "1", "conv1": "2a", "conv2": "2b", "conv3": "2c"}
+_BRANCHES = {"shortcut": "0", "conv1": "1", "conv2": "2", "conv3": "3", "preact": "preact"}
+
+
+def read(path, use_moving_averages):
+    """Reads a file or folder; see `keras_files.read`."""
+    if use_moving_averages:
+        raise UserError("--use_moving_averages does not fit Keras files: they hold no moving averages of the weights")
+    return keras_files.read(path)
+
+
+def projections(structure):
+    """Where the shortcuts are convolutions; see `layouts.make_block`."""
+    return "where_shapes_differ"
+
+
+def names(structure, tensors, projections):
+    """Maps (place, quantity) to the name in a Keras file, for all that Keras may have there.
+
+    Both generations of names are known; which it is, and what the last layer is called, shows in the file.
+    """
+    old = any(name.startswith("bn_conv1/") for name in tensors)
+    dense = [name for name, value in tensors.items() if name.endswith("/kernel") and value.ndim == 2]
+    head = dense[0].removesuffix("/kernel") if len(dense) == 1 else "predictions"
+    found = {}
+    for place in list_places(structure, projections):
+        if place.role == "logits":
+            convolution, norm = head, None
+        else:
+            convolution, norm = _old_layers(place) if old else _layers(place)
+        for quantity, leaf in LEAVES.items():
+            layer = norm if quantity in NORM else convolution
+            if layer and (place.role not in ("preact", "postnorm") or quantity in NORM):
+                found[place, quantity] = f"{layer}/{leaf}"
+    return found
+
+
+def _layers(place):
+    """Names of the convolution and of the norm at a place."""
+    if not place.block:
+        return _ROOT[place.role]
+    name = f"conv{place.block + 1}_block{place.unit}_{_BRANCHES[place.role]}"
+    return f"{name}_conv", f"{name}_bn"
+
+
+def _old_layers(place):
+    if not place.block:
+        return _OLD_ROOT.get(place.role, (None, None))
+    unit = string.ascii_lowercase[place.unit - 1] if place.unit <= 26 else f"{place.unit}"
+    name = f"{place.block + 1}{unit}_branch{_OLD_BRANCHES.get(place.role)}"
+    return f"res{name}", f"bn{name}"
+
+
+def to_ours(place, quantity, value):
+    """A value in our layout: a Dense kernel becomes a 1x1 convolution's."""
+    return value[None, None] if place.role == "logits" and quantity == "weights" else value
+
+
+def settings(structure, foreign):
+    """Arguments of `create_model` for the network of a file.
+
+    Raises:
+      UserError: If the file describes a network that `structure` is not.
+    """
+    layers = {layer["name"]: layer for layer in foreign.facts.get("layers", ())}
+    old = any(name.startswith("bn_conv1/") for name in foreign.tensors)
+    if layers:
+        _check_strides(structure, layers, old)
+        _check_root_pool(foreign.facts["layers"])
+    elif "_v1_5_" in structure.model_name:
+        raise UserError(
+            "a Keras file of weights alone is taken for Keras Applications', which has no v1.5 network; give "
+            f"--model_name={structure.model_name.replace('_5', '', 1)}, or the whole model with its configuration"
+        )
+    # Without a configuration: the default of the Keras that used the old names, and the number in today's.
+    epsilons = {layer["epsilon"] for layer in layers.values() if layer["class_name"] == "BatchNormalization"}
+    if len(epsilons) > 1:
+        raise UserError(f"the norms of the file have several epsilons, {sorted(epsilons)}; ours share one")
+    epsilon = epsilons.pop() if epsilons else 1e-3 if old else 1.001e-5
+    return {"root_pool_padding": "symmetric", "batch_norm_epsilon": epsilon}
+
+
+def _check_strides(structure, layers, old):
+    """Refuses v1.5 weights for v1 and the reverse: their names and shapes are the same."""
+    if structure.version == 2:
+        return
+    names = ("res3a_branch2a", "res3a_branch2b") if old else ("conv3_block1_1_conv", "conv3_block1_2_conv")
+    strides = [list(layers[name]["strides"]) if name in layers else None for name in names]
+    placed = {"resnet_v1_": [[2, 2], [1, 1]], "resnet_v1_5_": [[1, 1], [2, 2]]}
+    wanted = "resnet_v1_5_" if "_v1_5_" in structure.model_name else "resnet_v1_"
+    if strides != placed[wanted]:
+        fitting = [prefix for prefix, value in placed.items() if value == strides]
+        advice = f"give --model_name={fitting[0]}{structure.depth}" if fitting else "no network here has these"
+        raise UserError(f"the file's {names[0]} and {names[1]} have strides {strides}, {structure.model_name} "
+                        f"{placed[wanted]}; {advice}")  # fmt: skip
+
+
+def _check_root_pool(layers):
+    """The first pool must follow a padding by one pixel on each side, or pad as SAME cannot."""
+    for before, layer in zip(layers, layers[1:], strict=False):
+        if layer["class_name"] == "MaxPooling2D":
+            if before["class_name"] != "ZeroPadding2D":
+                raise UserError(
+                    f"the file's {layer['name']} pools without padding, as Keras before 2.2 did; no network here does"
+                )
+            return
+
+
+def reverse_channels(structure, preprocessing_name):
+    """Whether the network sees blue first: v1 after Keras' own preprocessing, which is ours named vgg."""
+    return structure.version == 1 and preprocessing_name == "vgg"
+
+
+def preprocessing(structure, foreign):
+    """Name and numbers of the preprocessing, and the image size, that Keras Applications' weights go with."""
+    if structure.version == 2:
+        return "inception", {}, 224
+    # Keras subtracts these, of Caffe's fame, after it has turned RGB to BGR.
+    return "vgg", {"means": (123.68, 116.779, 103.939)}, 224
+
+
+def run_source(config, structure, source, inputs, pixels):
+    """Runs Keras' own network with the file's weights; see `verification.compare`.
+
+    Returns:
+      What was run, and its logits.
+    """
+    import keras
+
+    from weights import keras_models
+
+    if "_v1_5_" in structure.model_name:
+        raise UserError("--verify needs a network of Keras Applications, which has no v1.5; leave the flag out")
+    keys = names(structure, source.tensors, projections(structure))
+    heads = [name for (place, quantity), name in keys.items() if place.role == "logits" and quantity == "biases"]
+    num_classes = len(source.tensors[heads[0]]) if heads[0] in source.tensors else None
+    epsilon = settings(structure, source)["batch_norm_epsilon"]
+    model = keras_models.build(structure, num_classes, inputs.shape[1], epsilon)
+    # Today's names for what the file may call otherwise.
+    today = names(structure, {}, projections(structure))
+    tensors = {today[key]: source.tensors[name] for key, name in keys.items() if name in source.tensors}
+    keras_models.set_weights(model, tensors)
+    images = inputs if pixels is None else keras_models.preprocess(structure, pixels)
+    application = f"keras.applications.ResNet{structure.depth}{'V2' if structure.version == 2 else ''}"
+    return f"Keras {keras.__version__}'s {application}", np.asarray(model(images, training=False))

@@ -1,0 +1,83 @@
+"""An import checked by numbers: the source's own network and ours on the same pictures."""
+
+import numpy as np
+
+from command_line import UserError
+from data import preprocessing as families
+
+NUM_IMAGES = 2
+
+
+def compare(config, library, structure, source, model, preprocessing):
+    """Runs both networks on pictures of noise and compares logits and probabilities.
+
+    The source's network sees the pictures, 0 to 255 and RGB, through its own library's preprocessing; ours through the
+    numbers that model.json records. With another preprocessing than the format's own both see the same input.
+
+    Returns:
+      A dict: reference (what was run), images, image_size, tolerance; difference (largest difference of logits over the
+      largest magnitude of the source's logits), logits_difference, probabilities_difference.
+
+    Raises:
+      UserError: If the relative difference is above config.tolerance, or not a number.
+    """
+    size = preprocessing["image_size"]
+    inputs = random_inputs(preprocessing, size)
+    ours = np.asarray(model(inputs)[0])
+    own = library.preprocessing(structure, source)[0] == preprocessing["name"]
+    pixels = to_pixels(inputs, preprocessing) if own else None
+    reference, theirs = library.run_source(config, structure, source, inputs, pixels)
+    theirs = np.reshape(theirs, ours.shape)
+    largest = float(np.abs(theirs - ours).max())
+    result = {
+        "reference": reference,
+        "images": NUM_IMAGES,
+        "image_size": size,
+        "tolerance": config.tolerance,
+        "difference": largest / float(np.abs(theirs).max()),
+        "logits_difference": largest,
+        "probabilities_difference": float(np.abs(_softmax(theirs) - _softmax(ours)).max()),
+    }
+    if not result["difference"] <= config.tolerance:
+        raise UserError(f"{describe(result)}: above --tolerance={config.tolerance:g}, so nothing was written; the file "
+                        f"is not the {structure.model_name} it was taken for")  # fmt: skip
+    return result
+
+
+def describe(result):
+    """A verification as a line of text."""
+    return (
+        f"against {result['reference']}, {result['images']} images of {result['image_size']} pixels: largest difference "
+        f"of logits {result['logits_difference']:.3g} ({result['difference']:.3g} of the largest logit), of "
+        f"probabilities {result['probabilities_difference']:.3g}"
+    )
+
+
+def random_inputs(preprocessing, size):
+    """What the network is fed for pictures of noise in large and small grain: float32 [NUM_IMAGES, size, size, 3]."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    pictures = []
+    for _ in range(NUM_IMAGES):
+        coarse = tf.image.resize(random.integers(0, 256, [8, 8, 3]), [2 * size, 2 * size])
+        noise = random.integers(-40, 41, [2 * size, 2 * size, 3])
+        pictures.append(np.clip(coarse + noise, 0, 255).astype(np.uint8))
+    evaluate = families.get_preprocessing(preprocessing, is_training=False)
+    return np.stack([evaluate(picture, size, size) for picture in pictures])
+
+
+def to_pixels(inputs, preprocessing):
+    """The resized pictures before their colours were scaled, 0 to 255; None for a family that has no way back."""
+    if preprocessing["name"] == "vgg":
+        return inputs + np.float32(preprocessing["means"])
+    if preprocessing["name"] == "inception":
+        return (inputs + 1) * np.float32(127.5)
+    if preprocessing["name"] == "torchvision":
+        return 255 * (inputs * np.float32(preprocessing["standard_deviations"]) + np.float32(preprocessing["means"]))
+    return None
+
+
+def _softmax(logits):
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
