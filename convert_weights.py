@@ -1,7 +1,7 @@
 """Turns weights of other libraries into a checkpoint of ours, and back.
 
-    python convert_weights.py --source_format=keras --source=resnet50.h5 --model_name=resnet_v1_50 --output=weights/keras50
-    python convert_weights.py --source=weights/keras50 --target_format=keras --output=resnet50.weights.h5
+    python convert_weights.py --source_format=keras --source=resnet50.h5 --model_name=resnet_v1_50 --output=imported50
+    python convert_weights.py --target_format=keras --source=imported50 --output=resnet50.weights.h5
 
 What differs between the libraries' networks is kept in the model.json of the checkpoint, which every other script
 reads. `--help` lists all flags.
@@ -54,9 +54,10 @@ def main(config):
     if (config.source_format is None) == (config.target_format is None):
         raise UserError("give --source_format to import weights, or --target_format to write a checkpoint of ours")
     from nets import checkpoints
-    from weights import importing
+    from weights import exporting, importing
 
-    result = importing.import_weights(config, show=print)
+    convert = importing.import_weights if config.source_format else exporting.export_weights
+    result = convert(config, show=print)
     if config.json:
         checkpoints.write_json(config.json, result)
 

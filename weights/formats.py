@@ -8,13 +8,16 @@ to_ours(place, quantity, value)                 an array in our layout: height, 
 settings(structure, source)                     arguments of `create_model` that the network needs
 preprocessing(structure, source)                name and numbers of the preprocessing, image size in pixels
 reverse_channels(structure, preprocessing_name) whether the first convolution expects BGR
+run_source(structure, source, inputs, preprocessing)  what was run, and its logits
+
+A format that checkpoints of ours can be written in also has:
+
+EPSILON                                         of its norms
+check_target(structure, settings, image_size)   raises a UserError where the library cannot compute the same function
+from_ours(place, quantity, value)               the inverse of to_ours
+write(path, structure, tensors, description)    writes a file; the dict is of its own names -> array
 """
 
-from weights import keras
+from weights import keras, official, slim, torchvision
 
-FORMATS = {"keras": keras}
-
-
-def library(name):
-    """The module of a format."""
-    return FORMATS[name]
+FORMATS = {"slim": slim, "keras": keras, "torchvision": torchvision, "official": official}

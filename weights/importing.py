@@ -3,7 +3,6 @@
 import datetime
 import json
 import pathlib
-import shutil
 import tempfile
 
 from command_line import UserError
@@ -27,11 +26,11 @@ def import_weights(config, show=lambda text: None):
         tolerance; nothing is written then.
     """
     from nets import nets_factory
-    from weights import foreign, formats, mapping, places, verification
+    from weights import foreign, formats, mapping, verification
 
     output = pathlib.Path(config.output)
     _check_output(output, config.overwrite)
-    library = formats.library(config.source_format)
+    library = formats.FORMATS[config.source_format]
     structure = _structure(config, library)
     source = library.read(foreign.check_source(config.source), config.use_moving_averages)
     foreign.check_finite(source.tensors)
@@ -56,7 +55,9 @@ def import_weights(config, show=lambda text: None):
         "verification": None,
     }
     if config.verify:
-        result["verification"] = verification.compare(config, library, structure, source, model, preprocessing)
+        result["verification"] = verification.compare(
+            library, structure, source, model, preprocessing, config.tolerance
+        )
         show(verification.describe(result["verification"]))
     offset = config.labels_offset
     if offset is None:

@@ -12,10 +12,13 @@ import string
 import numpy as np
 
 from command_line import UserError
-from weights import keras_files
+from weights import keras_files, targets
 from weights.places import NORM, list_places
 
 MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2", "v1_5") for depth in (50, 101, 152))
+EPSILON = 1.001e-5
+SUFFIXES = (".h5", ".keras")
+_OWN_PREPROCESSING = {1: "vgg", 2: "inception"}  # By version: ours that does what Keras' preprocess_input does.
 LEAVES = {"weights": "kernel", "biases": "bias", **{quantity: quantity for quantity in NORM}}
 _OLD_ROOT = {"conv1": ("conv1", "bn_conv1")}
 _ROOT = {"conv1": ("conv1_conv", "conv1_bn"), "postnorm": (None, "post_bn")}
@@ -77,6 +80,11 @@ def to_ours(place, quantity, value):
     return value[None, None] if place.role == "logits" and quantity == "weights" else value
 
 
+def from_ours(place, quantity, value):
+    """The inverse of `to_ours`."""
+    return value[0, 0] if place.role == "logits" and quantity == "weights" else value
+
+
 def settings(structure, foreign):
     """Arguments of `create_model` for the network of a file.
 
@@ -97,7 +105,7 @@ def settings(structure, foreign):
     epsilons = {layer["epsilon"] for layer in layers.values() if layer["class_name"] == "BatchNormalization"}
     if len(epsilons) > 1:
         raise UserError(f"the norms of the file have several epsilons, {sorted(epsilons)}; ours share one")
-    epsilon = epsilons.pop() if epsilons else 1e-3 if old else 1.001e-5
+    epsilon = epsilons.pop() if epsilons else 1e-3 if old else EPSILON
     return {"root_pool_padding": "symmetric", "batch_norm_epsilon": epsilon}
 
 
@@ -129,18 +137,17 @@ def _check_root_pool(layers):
 
 def reverse_channels(structure, preprocessing_name):
     """Whether the network sees blue first: v1 after Keras' own preprocessing, which is ours named vgg."""
-    return structure.version == 1 and preprocessing_name == "vgg"
+    return structure.version == 1 and preprocessing_name == _OWN_PREPROCESSING[1]
 
 
 def preprocessing(structure, foreign):
     """Name and numbers of the preprocessing, and the image size, that Keras Applications' weights go with."""
-    if structure.version == 2:
-        return "inception", {}, 224
-    # Keras subtracts these, of Caffe's fame, after it has turned RGB to BGR.
-    return "vgg", {"means": (123.68, 116.779, 103.939)}, 224
+    # For v1 Keras subtracts Caffe's means, after it has turned RGB to BGR.
+    numbers = {"means": (123.68, 116.779, 103.939)} if structure.version == 1 else {}
+    return _OWN_PREPROCESSING[structure.version], numbers, 224
 
 
-def run_source(config, structure, source, inputs, pixels):
+def run_source(structure, source, inputs, preprocessing):
     """Runs Keras' own network with the file's weights; see `verification.compare`.
 
     Returns:
@@ -161,6 +168,40 @@ def run_source(config, structure, source, inputs, pixels):
     today = names(structure, {}, projections(structure))
     tensors = {today[key]: source.tensors[name] for key, name in keys.items() if name in source.tensors}
     keras_models.set_weights(model, tensors)
-    images = inputs if pixels is None else keras_models.preprocess(structure, pixels)
+    if preprocessing["name"] == _OWN_PREPROCESSING[structure.version]:
+        inputs = keras_models.preprocess(structure, _pixels(inputs, preprocessing))
     application = f"keras.applications.ResNet{structure.depth}{'V2' if structure.version == 2 else ''}"
-    return f"Keras {keras.__version__}'s {application}", np.asarray(model(images, training=False))
+    return f"Keras {keras.__version__}'s {application}", np.asarray(model(inputs, training=False))
+
+
+def _pixels(inputs, preprocessing):
+    """The pictures, 0 to 255, that our preprocessing made `inputs` of."""
+    if preprocessing["name"] == "vgg":
+        return inputs + np.float32(preprocessing["means"])
+    return (inputs + 1) * np.float32(127.5)
+
+
+def check_target(structure, settings, image_size):
+    """Raises a UserError where no network of Keras Applications computes what ours does."""
+    targets.check(
+        structure,
+        settings,
+        image_size,
+        library="Keras Applications",
+        has=structure.bottleneck and structure.depth <= 152,
+        stride_placement="last_unit",
+        root_pool_padding="symmetric",
+    )
+
+
+def write(path, structure, tensors, description):
+    """Writes a file by Keras' own network: .weights.h5 for the weights alone, .h5 or .keras for the whole model."""
+    from weights import keras_models
+
+    num_classes, size = description["network"]["num_classes"], description["preprocessing"]["image_size"]
+    model = keras_models.build(structure, num_classes, size, activation="softmax")
+    keras_models.set_weights(model, tensors)
+    if path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)

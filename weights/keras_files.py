@@ -65,7 +65,7 @@ def _read_hdf5(file, path):
     facts = {}
     if "model_config" in file.attrs:
         facts["layers"] = _flatten(json.loads(file.attrs["model_config"]))
-    group = file["model_weights"] if "model_weights" in file else file
+    group = file.get("model_weights", file)
     tensors = {}
     for layer in group.attrs["layer_names"]:
         layer_group = group[_text(layer)]

@@ -5,14 +5,15 @@ import numpy as np
 from command_line import UserError
 
 
-def build(structure, num_classes, image_size, epsilon=None):
-    """A network of Keras Applications without weights, its last layer without softmax.
+def build(structure, num_classes, image_size, epsilon=None, activation=None):
+    """A network of Keras Applications without weights.
 
     Args:
       structure: A places.Structure of version 1 or 2, 50, 101 or 152 layers.
       num_classes: Classes; None for the network without its last layer.
       image_size: Height and width of its images; Keras wants to know, the weights do not depend on it.
       epsilon: Of all norms; None for Keras' own.
+      activation: Of the last layer; None gives logits.
 
     Returns:
       A keras.Model of images float32 [batch, image_size, image_size, 3].
@@ -20,7 +21,7 @@ def build(structure, num_classes, image_size, epsilon=None):
     import keras
 
     function = getattr(keras.applications, f"ResNet{structure.depth}{'V2' if structure.version == 2 else ''}")
-    arguments = {"classes": num_classes, "classifier_activation": None} if num_classes else {"pooling": "avg"}
+    arguments = {"classes": num_classes, "classifier_activation": activation} if num_classes else {"pooling": "avg"}
     model = function(weights=None, include_top=bool(num_classes), input_shape=(image_size, image_size, 3), **arguments)
     if epsilon is not None:
         for layer in model.layers:

@@ -59,6 +59,41 @@ def to_ours(library, structure, tensors, projections, reverse_channels):
     return values
 
 
+def from_ours(library, structure, model, reverse_channels):
+    """The tensors that make the library's network compute what ours does, with the library's epsilon in its norms.
+
+    What our epsilon is more than the library's goes into the moving variances. Where the library has a bias and ours
+    has none it is zero.
+
+    Args:
+      library: A module of a format that has EPSILON and from_ours.
+      structure: A places.Structure.
+      model: A SlimModel.
+      reverse_channels: Whether the library's first convolution expects BGR.
+
+    Returns:
+      A dict of the library's name -> float32 array.
+    """
+    values = {name: variable.numpy() for name, variable in model.variables_by_name.items()}
+    projections = model.settings["projections"]
+    scope = model.settings.get("scope")
+    tensors = {}
+    for (place, quantity), name in library.names(structure, {}, projections).items():
+        if place.role == "logits" and not model.num_classes:
+            continue
+        if quantity in quantities(structure, place):
+            value = values[variable_name(structure, place, quantity, scope)]
+        else:  # A bias before a norm.
+            value = np.zeros_like(values[variable_name(structure, place, "beta", scope)])
+        if quantity == "moving_variance":
+            # In float64: the difference of two epsilons would drown in a variance's rounding.
+            value = np.float32(np.float64(value) + model.settings["batch_norm_epsilon"] - library.EPSILON)
+        if place == (0, 0, "conv1") and quantity == "weights" and reverse_channels:
+            value = value[:, :, ::-1]
+        tensors[name] = library.from_ours(place, quantity, value)
+    return tensors
+
+
 def compare_names(library, structure, tensors, projections):
     """Lists names that a network needs and the tensors lack, and names of tensors that it has no place for."""
     names = library.names(structure, tensors, projections)
@@ -93,7 +128,8 @@ def check_shapes(values, variables_by_name):
     ]
     if wrong:
         raise UserError(
-            f"{len(wrong)} tensors have another shape than the network's: {_few(wrong)}; no network here has these widths"
+            f"{len(wrong)} tensors have another shape than the network's: {_few(wrong)}; no network here has these "
+            "widths"
         )
 
 

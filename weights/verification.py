@@ -8,38 +8,41 @@ from data import preprocessing as families
 NUM_IMAGES = 2
 
 
-def compare(config, library, structure, source, model, preprocessing):
-    """Runs both networks on pictures of noise and compares logits and probabilities.
+def compare(library, structure, source, model, preprocessing, tolerance):
+    """Runs the library's network and ours on the same pictures of noise and compares logits and probabilities.
 
-    The source's network sees the pictures, 0 to 255 and RGB, through its own library's preprocessing; ours through the
-    numbers that model.json records. With another preprocessing than the format's own both see the same input.
+    Args:
+      library: A module of `formats`.
+      structure: A places.Structure.
+      source: A foreign.Foreign, read by that library.
+      model: A SlimModel.
+      preprocessing: The settings that model.json records.
+      tolerance: Largest difference allowed, as a part of the largest logit's magnitude.
 
     Returns:
       A dict: reference (what was run), images, image_size, tolerance; difference (largest difference of logits over the
       largest magnitude of the source's logits), logits_difference, probabilities_difference.
 
     Raises:
-      UserError: If the relative difference is above config.tolerance, or not a number.
+      UserError: If the relative difference is above `tolerance`, or not a number.
     """
     size = preprocessing["image_size"]
     inputs = random_inputs(preprocessing, size)
     ours = np.asarray(model(inputs)[0])
-    own = library.preprocessing(structure, source)[0] == preprocessing["name"]
-    pixels = to_pixels(inputs, preprocessing) if own else None
-    reference, theirs = library.run_source(config, structure, source, inputs, pixels)
+    reference, theirs = library.run_source(structure, source, inputs, preprocessing)
     theirs = np.reshape(theirs, ours.shape)
     largest = float(np.abs(theirs - ours).max())
     result = {
         "reference": reference,
         "images": NUM_IMAGES,
         "image_size": size,
-        "tolerance": config.tolerance,
+        "tolerance": tolerance,
         "difference": largest / float(np.abs(theirs).max()),
         "logits_difference": largest,
         "probabilities_difference": float(np.abs(_softmax(theirs) - _softmax(ours)).max()),
     }
-    if not result["difference"] <= config.tolerance:
-        raise UserError(f"{describe(result)}: above --tolerance={config.tolerance:g}, so nothing was written; the file "
+    if not result["difference"] <= tolerance:
+        raise UserError(f"{describe(result)}: above --tolerance={tolerance:g}, so nothing was written; the file "
                         f"is not the {structure.model_name} it was taken for")  # fmt: skip
     return result
 
@@ -47,9 +50,9 @@ def compare(config, library, structure, source, model, preprocessing):
 def describe(result):
     """A verification as a line of text."""
     return (
-        f"against {result['reference']}, {result['images']} images of {result['image_size']} pixels: largest difference "
-        f"of logits {result['logits_difference']:.3g} ({result['difference']:.3g} of the largest logit), of "
-        f"probabilities {result['probabilities_difference']:.3g}"
+        f"against {result['reference']}, {result['images']} images of {result['image_size']} pixels: largest "
+        f"difference of logits {result['logits_difference']:.3g} ({result['difference']:.3g} of the largest logit), "
+        f"of probabilities {result['probabilities_difference']:.3g}"
     )
 
 
@@ -65,17 +68,6 @@ def random_inputs(preprocessing, size):
         pictures.append(np.clip(coarse + noise, 0, 255).astype(np.uint8))
     evaluate = families.get_preprocessing(preprocessing, is_training=False)
     return np.stack([evaluate(picture, size, size) for picture in pictures])
-
-
-def to_pixels(inputs, preprocessing):
-    """The resized pictures before their colours were scaled, 0 to 255; None for a family that has no way back."""
-    if preprocessing["name"] == "vgg":
-        return inputs + np.float32(preprocessing["means"])
-    if preprocessing["name"] == "inception":
-        return (inputs + 1) * np.float32(127.5)
-    if preprocessing["name"] == "torchvision":
-        return 255 * (inputs * np.float32(preprocessing["standard_deviations"]) + np.float32(preprocessing["means"]))
-    return None
 
 
 def _softmax(logits):

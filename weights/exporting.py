@@ -1,0 +1,87 @@
+"""A checkpoint of ours into another library's file: what `convert_weights.py --target_format` runs."""
+
+import datetime
+import pathlib
+import tempfile
+
+from command_line import UserError
+
+
+def export_weights(config, show=lambda text: None):
+    """Writes a checkpoint of ours as another library reads it.
+
+    Args:
+      config: A convert_weights.ConvertWeightsConfig with a target_format.
+      show: Called with lines about what is read and written.
+
+    Returns:
+      A dict: format, checkpoint, model_name, files with their SHA-256, date, and the differences that --verify found
+      (None without).
+
+    Raises:
+      UserError: If the checkpoint or a flag is bad, the library has no network that computes the same function, or
+        verification finds a difference beyond the tolerance; nothing is written then.
+    """
+    from nets import checkpoints, nets_factory
+    from weights import foreign, formats, mapping, places, verification
+
+    library = formats.FORMATS[config.target_format]
+    output = pathlib.Path(config.output)
+    _check(config, library, output)
+    description = checkpoints.read_description(config.source)
+    structure = places.structure_of(description["network"]["model_name"])
+    preprocessing = description["preprocessing"]
+    library.check_target(structure, description["network"], preprocessing["image_size"])
+    model, _ = nets_factory.load_model(config.source)
+    reverse = library.reverse_channels(structure, preprocessing["name"])
+    tensors = mapping.from_ours(library, structure, model, reverse)
+
+    result = {
+        "format": config.target_format,
+        "checkpoint": checkpoints.find(config.source),
+        "model_name": structure.model_name,
+        "date": datetime.date.today().isoformat(),
+        "verification": None,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=checkpoints.UNFINISHED, dir=output.parent) as folder:
+        part = pathlib.Path(folder) / output.name
+        library.write(part, structure, tensors, description)
+        if config.verify:
+            source = library.read(part, use_moving_averages=False)
+            result["verification"] = verification.compare(
+                library, structure, source, model, preprocessing, config.tolerance
+            )
+            show(verification.describe(result["verification"]))
+        result["files"] = _move(pathlib.Path(folder), output.parent)
+    usual = library.preprocessing(structure, foreign.Foreign({}, [], {}))[0]
+    if preprocessing["name"] != usual:
+        show(f"note: this network's preprocessing is {preprocessing['name']!r}, the library's own is like {usual!r}")
+    show(f"wrote {output}")
+    return result
+
+
+def _check(config, library, output):
+    """Raises a UserError for flags that do not fit an export."""
+    imports_only = ("model_name", "labels", "labels_offset", "preprocessing_name", "image_size")
+    given = [f"--{flag}" for flag in imports_only if getattr(config, flag) is not None]
+    if given or config.use_moving_averages:
+        flags = ", ".join(given) or "--use_moving_averages"
+        raise UserError(f"{flags} does not go with --target_format: the model.json of the checkpoint says it")
+    if library.SUFFIXES and output.suffix not in library.SUFFIXES:
+        raise UserError(f"--output {output} is none of {config.target_format}'s files: {', '.join(library.SUFFIXES)}")
+    if (output.exists() or output.with_name(f"{output.name}.index").exists()) and not config.overwrite:
+        raise UserError(f"--output {output} exists; give another file, or --overwrite")
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder; give a file in it")
+
+
+def _move(folder, target):
+    """Moves the files of a folder into another, a checkpoint's index last; returns their SHA-256 by name."""
+    from weights import foreign
+
+    sums = {}
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".index", path.name)):
+        sums[path.name] = foreign.sha256(path)
+        path.replace(target / path.name)
+    return sums

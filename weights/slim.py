@@ -1,0 +1,140 @@
+"""Checkpoints of research/slim's ResNets, and of networks trained with it; the names are ours.
+
+Source: https://github.com/tensorflow/models/tree/master/research/slim.
+"""
+
+import numpy as np
+
+from command_line import UserError
+from weights import targets, tensorflow_files
+from weights.foreign import Foreign
+from weights.places import list_places, quantities, variable_name
+
+MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2") for depth in (50, 101, 152, 200))
+EPSILON = 1e-5
+SUFFIXES = (".ckpt",)
+_ROOT = "/conv1/weights"
+_SHADOW = "/ExponentialMovingAverage"
+
+
+def read(path, use_moving_averages):
+    """Reads a checkpoint. Tensors are named as within the network's scope: "block1/unit_1/bottleneck_v1/conv1/weights".
+
+    Returns:
+      A Foreign, whose facts are the checkpoint's "prefix", the network's "scope", the names of the "shadows" that were
+      taken and, where the checkpoint has them, "mean_rgb".
+
+    Raises:
+      UserError: If it is damaged, or has no network with (or without) moving averages.
+    """
+    prefix, found, files = tensorflow_files.read(path)
+    shadows = {name.removesuffix(_SHADOW): value for name, value in found.items() if name.endswith(_SHADOW)}
+    plain = {name: value for name, value in found.items() if not name.endswith(_SHADOW)}
+    if use_moving_averages and not shadows:
+        raise UserError(
+            f"{path} holds no moving averages (.../ExponentialMovingAverage); leave out --use_moving_averages"
+        )
+    tensors = plain | shadows if use_moving_averages else plain
+    roots = sorted((name for name in tensors if name.endswith(_ROOT)), key=len)
+    if not roots:
+        hint = "moving averages only; give --use_moving_averages" if shadows else f"no .../conv1/weights; {_few(plain)}"
+        raise UserError(f"{path} holds {hint}")
+    scope = roots[0].removesuffix(_ROOT)
+    inside = {name.removeprefix(f"{scope}/"): value for name, value in tensors.items() if name.startswith(f"{scope}/")}
+    facts = {"prefix": prefix, "scope": scope, "shadows": sorted(shadows) if use_moving_averages else []}
+    if "mean_rgb" in inside:
+        facts["mean_rgb"] = [float(value) for value in inside.pop("mean_rgb")]
+    return Foreign(inside, files, facts)
+
+
+def _few(names):
+    return f"it holds {', '.join(sorted(names)[:6])}" if names else "it is empty"
+
+
+def projections(structure):
+    """Where the shortcuts are convolutions; see `layouts.make_block`."""
+    return "where_shapes_differ"
+
+
+def names(structure, tensors, projections):
+    """Maps (place, quantity) to the name within the network's scope."""
+    return {
+        (place, quantity): variable_name(structure, place, quantity).removeprefix(f"{structure.model_name}/")
+        for place in list_places(structure, projections)
+        for quantity in quantities(structure, place)
+    }
+
+
+def to_ours(place, quantity, value):
+    """A value in our layout, which is Slim's."""
+    return value
+
+
+def from_ours(place, quantity, value):
+    """The inverse of `to_ours`."""
+    return value
+
+
+def settings(structure, source):
+    """Arguments of `create_model`: Slim's networks are ours as they stand."""
+    return {}
+
+
+def preprocessing(structure, source):
+    """Name and numbers of the preprocessing, and the image size, that Slim's published weights go with."""
+    if structure.version == 2:
+        return "inception", {}, 299
+    means = source.facts.get("mean_rgb")
+    return "vgg", {"means": tuple(round(mean, 3) for mean in means)} if means else {}, 224
+
+
+def reverse_channels(structure, preprocessing_name):
+    """Whether the network sees blue first: never."""
+    return False
+
+
+def run_source(structure, source, inputs, preprocessing):
+    """Runs Slim's function in a TensorFlow 1 graph, restored from the source by a Saver; see `verification.compare`.
+
+    Returns:
+      What was run, and its logits.
+    """
+    import tensorflow as tf
+
+    from nets import nets_factory
+
+    num_classes = len(source.tensors["logits/biases"]) if "logits/biases" in source.tensors else None
+    network_fn = nets_factory.get_network_fn(structure.model_name, num_classes)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images = tf.compat.v1.placeholder(tf.float32, [None, *inputs.shape[1:]])
+        logits, _ = network_fn(images, scope=source.facts["scope"])
+        shadows = set(source.facts["shadows"])
+        variables = {
+            name + _SHADOW if name in shadows else name: variable
+            for variable in tf.compat.v1.global_variables()
+            for name in [variable.op.name]
+        }
+        tf.compat.v1.train.Saver(variables).restore(session, source.facts["prefix"])
+        return "Slim's function in a TensorFlow 1 graph", np.asarray(session.run(logits, {images: inputs}))
+
+
+def check_target(structure, settings, image_size):
+    """Raises a UserError where no network of research/slim computes what ours does."""
+    targets.check(
+        structure,
+        settings,
+        image_size,
+        library="Slim",
+        has=structure.model_name in MODEL_NAMES,
+        stride_placement="last_unit",
+        root_pool_padding="same",
+    )
+
+
+def write(path, structure, tensors, description):
+    """Writes a V2 checkpoint at prefix `path`, with the means that Slim's own v1 checkpoints carry."""
+    from nets import checkpoints
+
+    means = description["preprocessing"].get("means") if description["preprocessing"]["name"] == "vgg" else None
+    values = tensors | ({"mean_rgb": np.float32(means)} if means else {})
+    checkpoints.write(path, {f"{structure.model_name}/{name}": value for name, value in values.items()})
