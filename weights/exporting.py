@@ -28,11 +28,10 @@ def export_weights(config, show=lambda text: None):
     library = formats.FORMATS[config.target_format]
     output = pathlib.Path(config.output)
     _check(config, library, output)
-    description = checkpoints.read_description(config.source)
-    structure = places.structure_of(description["network"]["model_name"])
+    model, description = nets_factory.load_model(config.source)
+    structure = places.structure_of(model.settings["model_name"])
     preprocessing = description["preprocessing"]
-    library.check_target(structure, description["network"], preprocessing["image_size"])
-    model, _ = nets_factory.load_model(config.source)
+    library.check_target(structure, model.settings, preprocessing["image_size"])
     reverse = library.reverse_channels(structure, preprocessing["name"])
     tensors = mapping.from_ours(library, structure, model, reverse)
 
@@ -46,7 +45,7 @@ def export_weights(config, show=lambda text: None):
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=checkpoints.UNFINISHED, dir=output.parent) as folder:
         part = pathlib.Path(folder) / output.name
-        library.write(part, structure, tensors, description)
+        library.write(part, structure, tensors, model.num_classes, preprocessing)
         if config.verify:
             source = library.read(part, use_moving_averages=False)
             result["verification"] = verification.compare(

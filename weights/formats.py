@@ -12,10 +12,10 @@ run_source(structure, source, inputs, preprocessing)  what was run, and its logi
 
 A format that checkpoints of ours can be written in also has:
 
-EPSILON                                         of its norms
+EPSILON, SUFFIXES                               of its norms, of its files
 check_target(structure, settings, image_size)   raises a UserError where the library cannot compute the same function
 from_ours(place, quantity, value)               the inverse of to_ours
-write(path, structure, tensors, description)    writes a file; the dict is of its own names -> array
+write(path, structure, tensors, num_classes, preprocessing)  writes a dict of its own names -> array
 """
 
 from weights import keras, official, slim, torchvision

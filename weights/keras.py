@@ -13,7 +13,7 @@ import numpy as np
 
 from command_line import UserError
 from weights import keras_files, targets
-from weights.places import NORM, list_places
+from weights.places import NORM, list_places, quantities
 
 MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2", "v1_5") for depth in (50, 101, 152))
 EPSILON = 1.001e-5
@@ -52,10 +52,11 @@ def names(structure, tensors, projections):
             convolution, norm = head, None
         else:
             convolution, norm = _old_layers(place) if old else _layers(place)
-        for quantity, leaf in LEAVES.items():
+        # v1 also has biases in front of its norms.
+        biases = ("biases",) if structure.version == 1 and place.role != "logits" else ()
+        for quantity in (*quantities(structure, place), *biases):
             layer = norm if quantity in NORM else convolution
-            if layer and (place.role not in ("preact", "postnorm") or quantity in NORM):
-                found[place, quantity] = f"{layer}/{leaf}"
+            found[place, quantity] = f"{layer}/{LEAVES[quantity]}"
     return found
 
 
@@ -114,7 +115,9 @@ def _check_strides(structure, layers, old):
     if structure.version == 2:
         return
     names = ("res3a_branch2a", "res3a_branch2b") if old else ("conv3_block1_1_conv", "conv3_block1_2_conv")
-    strides = [list(layers[name]["strides"]) if name in layers else None for name in names]
+    if not layers.keys() >= set(names):
+        return  # Another network, as the names of its tensors will show.
+    strides = [list(layers[name]["strides"]) for name in names]
     placed = {"resnet_v1_": [[2, 2], [1, 1]], "resnet_v1_5_": [[1, 1], [2, 2]]}
     wanted = "resnet_v1_5_" if "_v1_5_" in structure.model_name else "resnet_v1_"
     if strides != placed[wanted]:
@@ -194,12 +197,11 @@ def check_target(structure, settings, image_size):
     )
 
 
-def write(path, structure, tensors, description):
+def write(path, structure, tensors, num_classes, preprocessing):
     """Writes a file by Keras' own network: .weights.h5 for the weights alone, .h5 or .keras for the whole model."""
     from weights import keras_models
 
-    num_classes, size = description["network"]["num_classes"], description["preprocessing"]["image_size"]
-    model = keras_models.build(structure, num_classes, size, activation="softmax")
+    model = keras_models.build(structure, num_classes, preprocessing["image_size"], activation="softmax")
     keras_models.set_weights(model, tensors)
     if path.name.endswith(".weights.h5"):
         model.save_weights(path)

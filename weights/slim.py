@@ -131,10 +131,10 @@ def check_target(structure, settings, image_size):
     )
 
 
-def write(path, structure, tensors, description):
+def write(path, structure, tensors, num_classes, preprocessing):
     """Writes a V2 checkpoint at prefix `path`, with the means that Slim's own v1 checkpoints carry."""
     from nets import checkpoints
 
-    means = description["preprocessing"].get("means") if description["preprocessing"]["name"] == "vgg" else None
+    means = preprocessing.get("means") if preprocessing["name"] == "vgg" else None
     values = tensors | ({"mean_rgb": np.float32(means)} if means else {})
     checkpoints.write(path, {f"{structure.model_name}/{name}": value for name, value in values.items()})

@@ -198,7 +198,7 @@ def check_target(structure, settings, image_size):
     )
 
 
-def write(path, structure, tensors, description):
+def write(path, structure, tensors, num_classes, preprocessing):
     """Writes a state dict, with the counters of batches that PyTorch's norms keep."""
     state = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     for name in tensors:

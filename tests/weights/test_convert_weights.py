@@ -1,0 +1,193 @@
+"""The script: its flags, its errors, and what it leaves behind."""
+
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from weights_toys import CLASSES, flags, kind_of, value_for
+
+import convert_weights
+from command_line import UserError
+from data import records
+from nets import checkpoints, nets_factory
+from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
+from weights import official_reference, places
+from weights.importing import import_weights
+
+SCRIPT = pathlib.Path(convert_weights.__file__)
+NAME = "resnet_cifar_v1_20"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A small checkpoint of the official programs."""
+    random, values = np.random.default_rng(8), {}
+
+    def get(name, shape):
+        return values.setdefault(name, value_for(shape, kind_of(name), random))
+
+    official_reference.forward(places.structure_of(NAME), get, np.zeros([1, 32, 32, 3], np.float32), CLASSES)
+    prefix = tmp_path_factory.mktemp("official") / "model.ckpt"
+    checkpoints.write(prefix, {f"resnet_model/{name}": value for name, value in values.items()})
+    return prefix
+
+
+@pytest.fixture
+def labels(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("".join(f"name {number}\n" for number in range(CLASSES)))
+    return path
+
+
+def imported(source, output, **changes):
+    config = {"source_format": "official", "model_name": NAME, "image_size": None}
+    return import_weights(flags(source, output, **config | changes))
+
+
+def run(*arguments):
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_script_imports_and_verifies(tmp_path, source, labels):
+    output = tmp_path / "new/ours"
+    done = run(
+        "--source_format=official", f"--source={source}", f"--model_name={NAME}", f"--output={output}", "--verify",
+        f"--labels={labels}", f"--json={tmp_path / 'result.json'}",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{NAME} with {CLASSES} classes: 112 variables" in done.stdout and "largest difference" in done.stdout
+    result = json.loads((tmp_path / "result.json").read_text())
+    description = json.loads((output / "model.json").read_text())
+    assert description["source"] == result
+    for folder, listed in ((source.parent, result["files"]), (output, result["checkpoint"])):
+        for name, recorded in listed.items():
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == recorded
+    assert description["label_names"][2] == "name 2" and description["training"] == {}
+    assert tf.train.latest_checkpoint(str(output)) == str(output / "model.ckpt")
+
+
+def test_an_error_is_one_line_and_leaves_nothing(tmp_path, source):
+    done = run(
+        "--source_format=official", f"--source={source}", "--model_name=resnet_cifar_v1_32",
+        f"--output={tmp_path / 'a'}",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert f"give --model_name={NAME}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("chosen", [{}, {"source_format": "slim", "target_format": "slim"}])
+def test_one_direction_at_a_time(tmp_path, chosen):
+    with pytest.raises(UserError, match="--source_format to import .*, or --target_format"):
+        convert_weights.main(flags(tmp_path, tmp_path / "a", **chosen))
+
+
+def test_an_output_that_exists_is_kept_unless_told(tmp_path, source):
+    output = tmp_path / "ours"
+    imported(source, output)
+    with pytest.raises(UserError, match="ours exists; give another folder, or --overwrite"):
+        imported(source, output)
+    imported(source, output, image_size=48, overwrite=True)
+    assert checkpoints.read_description(output)["preprocessing"]["image_size"] == 48
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_only_an_import_is_overwritten(tmp_path, source):
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(UserError, match="precious is no folder of imported weights"):
+        imported(source, tmp_path / "precious", overwrite=True)
+
+
+def test_labels_in_every_form(tmp_path, source, labels):
+    names = labels.read_text().splitlines()
+    (tmp_path / "list.json").write_text(json.dumps(names))
+    (tmp_path / "object.json").write_text(json.dumps({str(number): name for number, name in enumerate(names)}))
+    for path in (labels, tmp_path / "list.json", tmp_path / "object.json"):
+        imported(source, tmp_path / "ours", labels=path, overwrite=True)
+        assert checkpoints.read_description(tmp_path / "ours")["label_names"] == names
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("few.txt", "a\nb\n", "few.txt names 2 classes, but the weights have 7"),
+        ("gap.json", '{"0": "a", "2": "b"}', "gap.json cannot be read .*class number"),
+        ("broken.json", '["a"', "broken.json cannot be read"),
+        ("numbers.json", "[1, 2, 3, 4, 5, 6, 7]", "not all names are strings"),
+    ],
+)
+def test_labels_that_do_not_fit(tmp_path, source, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        imported(source, tmp_path / "ours", labels=tmp_path / name)
+    with pytest.raises(UserError, match="absent.txt cannot be read"):
+        imported(source, tmp_path / "ours", labels=tmp_path / "absent.txt")
+
+
+def test_a_source_that_is_not_there(tmp_path):
+    for source_format in ("slim", "keras", "torchvision", "official"):
+        name = "resnet_v1_18" if source_format == "torchvision" else "resnet_v1_50"
+        name = NAME if source_format == "official" else name
+        with pytest.raises(UserError, match="--source .*nowhere"):
+            imported(tmp_path / "nowhere", tmp_path / "a", source_format=source_format, model_name=name)
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.pth").write_bytes(b"")
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    for file, module, extra in (("a.pth", "torch", "torch"), ("a.safetensors", "safetensors", "safetensors")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(
+            UserError, match=rf"{module}, which is not installed: pip install 'slim-resnets\[{extra}\]'"
+        ):
+            imported(tmp_path / file, tmp_path / "b", source_format="torchvision", model_name="resnet_v1_18")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model_name": NAME}, "--model_name does not go with --target_format"),
+        ({"output": "a.txt"}, "a.txt is none of keras's files: .h5, .keras"),
+    ],
+)
+def test_flags_that_do_not_go_with_an_export(tmp_path, changes, message):
+    output = tmp_path / changes.pop("output", "a.h5")
+    with pytest.raises(UserError, match=message):
+        convert_weights.main(flags(tmp_path, output, target_format="keras", **changes))
+
+
+def test_the_evaluator_scores_imported_weights(tmp_path, source):
+    """Its predictions are those of the official layout, on the pictures as the official preprocessing makes them."""
+    random = np.random.default_rng(9)
+    pictures = random.integers(0, 256, [6, 32, 32, 3], dtype=np.uint8)
+    values = {name.partition("/")[2]: checkpoints.reader(source).get_tensor(name)
+              for name in checkpoints.reader(source).get_variable_to_shape_map()}  # fmt: skip
+    inputs = np.stack([tf.image.per_image_standardization(picture) for picture in pictures])
+    logits = official_reference.forward(places.structure_of(NAME), lambda name, shape: values[name], inputs)
+    labels = np.argmax(logits, axis=1)
+    labels[0] = (labels[0] + 1) % CLASSES
+    folder = tmp_path / "records"
+    folder.mkdir()
+    examples = [
+        (tf.io.encode_png(picture).numpy(), "png", int(label), 32, 32)
+        for picture, label in zip(pictures, labels, strict=True)
+    ]
+    records.write_examples(folder / "toy_test.tfrecord", iter(examples))
+    description = {
+        "name": "toy",
+        "splits": {"test": 6},
+        "class_names": [f"class {number}" for number in range(CLASSES)],
+        "file_pattern": "toy_{split}.tfrecord",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    imported(source, tmp_path / "ours")
+    result = evaluate_checkpoint(EvalConfig(checkpoint_path=tmp_path / "ours", dataset_dir=str(folder)))
+    assert (result["count"], result["top_1"]) == (6, pytest.approx(5 / 6))
+    assert nets_factory.load_model(tmp_path / "ours")[0].num_classes == CLASSES
