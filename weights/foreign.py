@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +23,10 @@ class Foreign(NamedTuple):
     facts: dict
 
 
-def check_source(path):
-    """Returns `path` as a pathlib.Path.
-
-    Raises:
-      UserError: If nothing is there.
-    """
-    path = pathlib.Path(path)
+def check_exists(path):
+    """Raises a UserError unless something is at `path`."""
     if not path.exists():
         raise UserError(f"--source {path} does not exist; give the file or folder of the weights")
-    return path
 
 
 def damaged(path, reason):

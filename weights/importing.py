@@ -32,7 +32,7 @@ def import_weights(config, show=lambda text: None):
     _check_output(output, config.overwrite)
     library = formats.FORMATS[config.source_format]
     structure = _structure(config, library)
-    source = library.read(foreign.check_source(config.source), config.use_moving_averages)
+    source = library.read(pathlib.Path(config.source), config.use_moving_averages)
     foreign.check_finite(source.tensors)
     projections = library.projections(structure)
     settings = library.settings(structure, source)

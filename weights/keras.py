@@ -13,6 +13,7 @@ import numpy as np
 
 from command_line import UserError
 from weights import keras_files, targets
+from weights.foreign import check_exists
 from weights.places import NORM, list_places, quantities
 
 MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2", "v1_5") for depth in (50, 101, 152))
@@ -30,6 +31,7 @@ def read(path, use_moving_averages):
     """Reads a file or folder; see `keras_files.read`."""
     if use_moving_averages:
         raise UserError("--use_moving_averages does not fit Keras files: they hold no moving averages of the weights")
+    check_exists(path)
     return keras_files.read(path)
 
 

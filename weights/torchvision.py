@@ -13,7 +13,7 @@ import numpy as np
 
 from command_line import UserError
 from weights import targets
-from weights.foreign import Foreign, damaged, require
+from weights.foreign import Foreign, check_exists, damaged, require
 from weights.places import NORM, list_places, quantities
 
 MODEL_NAMES = (
@@ -48,6 +48,7 @@ def read(path, use_moving_averages):
     Raises:
       UserError: If the file is damaged, holds more than tensors, or an extra is missing.
     """
+    check_exists(path)
     facts = {}
     if path.is_dir():
         facts, path = _open_folder(path)

@@ -33,10 +33,9 @@ def train_and_save(prefix, model_name, scope, version, shadows=False):
         variables = tf.compat.v1.global_variables()
 
         def load():
-            for variable in variables:
-                value = value_for(variable.shape.as_list(), kind_of(variable.op.name), random)
-                session.run(variable.initializer, {variable.initializer.inputs[1]: value})
-            return [session.run(variable) for variable in variables], session.run(logits)
+            values = {v: value_for(v.shape.as_list(), kind_of(v.op.name), random) for v in variables}
+            session.run([v.initializer for v in values], {v.initializer.inputs[1]: values[v] for v in values})
+            return list(values.values()), session.run(logits)
 
         names = [variable.op.name for variable in variables]
         averages, averaged_logits = load() if shadows else ([], None)
