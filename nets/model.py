@@ -39,8 +39,8 @@ class SlimModel(tf.Module):
         """Finds out what variables the network has and makes them.
 
         Args:
-          network_fn: network_fn(images, is_training) -> (net, end_points); images [batch, height, width, channels],
-            or [batch, channels, height, width] where settings["data_format"] is NCHW.
+          network_fn: network_fn(images, is_training, **arguments of conv2d) -> (net, end_points); images
+            [batch, height, width, channels], or [batch, channels, height, width] where settings["data_format"] is NCHW.
           settings: As the attribute.
           default_image_size: As the attribute.
           compute_dtype: Dtype of the activations, one of COMPUTE_DTYPES.
@@ -109,7 +109,7 @@ class SlimModel(tf.Module):
 
             def compute(images):
                 known = self._build(images, False)[1]
-                return {name: known[self._full_name(name, known)] for name in names}
+                return {name: known[self.full_name(name, known)] for name in names}
 
             self._feature_functions[names] = tf.function(compute, autograph=False, reduce_retracing=True)
         return self._feature_functions[names](tf.convert_to_tensor(images))
@@ -139,12 +139,32 @@ class SlimModel(tf.Module):
                 total += int(np.prod(operation.outputs[0].shape.as_list())) * int(np.prod(kernel[:3]))
         return total
 
-    def _build(self, images, training, variable_getter=None):
+    def build_inference(self, images, variable_getter, **conv2d_arguments):
+        """Traces the network into the current graph with other variables and other convolutions; see `nets.folding`.
+
+        Args:
+          images: Preprocessed images, [batch, height, width, 3].
+          variable_getter: A custom getter of `tf.compat.v1.variable_scope`, in place of this model's variables.
+          **conv2d_arguments: Arguments that every `slim.conv2d` gets which does not name them itself.
+
+        Returns:
+          As `__call__`.
+
+        Raises:
+          UserError: If the network's data format cannot run on this machine.
+        """
+        self._check_runs_here()
+        return self._build(images, False, variable_getter, **conv2d_arguments)
+
+    def _check_runs_here(self):
+        if self.settings["data_format"] == "NCHW" and not tf.config.list_physical_devices("GPU"):
+            raise UserError("data_format NCHW needs a GPU: TensorFlow convolves NHWC only on this CPU; use NHWC")
+
+    def _build(self, images, training, variable_getter=None, **conv2d_arguments):
         """Traces the network into the current graph; `variable_getter` is a custom getter in place of our variables."""
-        data_format = self.settings["data_format"]
-        if data_format == "NCHW":
-            if variable_getter is None and not tf.config.list_physical_devices("GPU"):
-                raise UserError("data_format NCHW needs a GPU: TensorFlow convolves NHWC only on this CPU; use NHWC")
+        if variable_getter is None:
+            self._check_runs_here()
+        if self.settings["data_format"] == "NCHW":
             images = tf.transpose(images, [0, 3, 1, 2])
         images = tf.cast(images, self.compute_dtype)
         getter = variable_getter or self._get_variable
@@ -152,7 +172,7 @@ class SlimModel(tf.Module):
         with warnings.catch_warnings(), scope:
             # tf-slim calls TensorFlow's legacy layers by deprecated names, once for each layer.
             warnings.simplefilter("ignore", UserWarning)
-            net, end_points = self._network_fn(images, is_training=training)
+            net, end_points = self._network_fn(images, is_training=training, **conv2d_arguments)
         return tf.cast(net, tf.float32), end_points
 
     def _get_variable(self, getter, name, dtype=tf.float32, **unused):
@@ -175,7 +195,12 @@ class SlimModel(tf.Module):
     def _paper_image(self, size):
         return tf.compat.v1.placeholder(tf.float32, [1, size, size, self.settings["input_channels"]])
 
-    def _full_name(self, name, known):
+    def full_name(self, name, known):
+        """The key of `known` that an end point has; `name` may leave the scope of the network out.
+
+        Raises:
+          UserError: If there is none; the message lists the known ones.
+        """
         scope = self.settings.get("scope", self.name)
         for candidate in (name, f"{scope}/{name}"):
             if candidate in known:

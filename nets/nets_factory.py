@@ -138,8 +138,8 @@ def create_model(
     }
     network_arguments = network.function.layout | network_arguments
 
-    def network_fn(images, is_training):
-        with slim.arg_scope(network.arg_scope(**arg_scope)):
+    def network_fn(images, is_training, **conv2d_arguments):
+        with slim.arg_scope(network.arg_scope(**arg_scope)), slim.arg_scope([slim.conv2d], **conv2d_arguments):
             return network.function(
                 images, num_classes, is_training=is_training, data_format=data_format, **network_arguments
             )

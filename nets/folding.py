@@ -1,0 +1,133 @@
+"""The inference form of a network: the norm behind a convolution becomes part of its weights and a bias.
+
+    folded = FoldedModel(model)
+    logits, end_points = folded(images)          # as model(images), with about a third of the operations
+
+In inference a norm is y = x * scale + shift with scale = gamma / sqrt(moving_variance + epsilon) and
+shift = beta - moving_mean * scale. Behind a convolution the scale goes into the weights of each filter and the shift is
+a bias; convolution, bias, sum and ReLU then are what TensorFlow, oneDNN and every other engine fuse into one pass. The
+norms that open a v2 unit (preact) and end a v2 network (postnorm) have a sum before and a ReLU behind them: they stay
+norms by the moving averages, which is one scale and shift.
+
+Weights are constants of the graph, not variables: engines may then lay them out once for good.
+"""
+
+import numpy as np
+import tensorflow as tf
+import tf_slim as slim
+
+from command_line import UserError
+from nets import resnet_utils
+
+_NORM_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+class FoldedModel(tf.Module):
+    """The inference form of a SlimModel, with the values that its variables had when this was made.
+
+    Attributes:
+      settings, default_image_size, num_classes, compute_dtype: As those of SlimModel.
+      values_by_name: A dict of name -> float32 array, as `fold` gives it.
+    """
+
+    def __init__(self, model):
+        super().__init__(name=model.name)
+        # Past tf.Module's own __setattr__, which wraps a dict for tracking.
+        object.__setattr__(self, "settings", model.settings)
+        object.__setattr__(self, "_functions", {})
+        self.num_classes = model.num_classes
+        self.default_image_size = model.default_image_size
+        self.compute_dtype = model.compute_dtype
+        self._model = model
+        values = {name: variable.numpy() for name, variable in model.variables_by_name.items()}
+        object.__setattr__(self, "values_by_name", fold(values, model.settings["batch_norm_epsilon"]))
+
+    def __call__(self, images, training=False):
+        """Runs the network.
+
+        Args:
+          images: Preprocessed images, [batch, height, width, 3].
+          training: False; taken so that this stands where a SlimModel does.
+
+        Returns:
+          logits: float32 [batch, num_classes], or features where there are no classes.
+          end_points: Activations by name, the names of the network's own.
+
+        Raises:
+          UserError: If `training` is not False.
+        """
+        if training is not False:
+            raise UserError("a folded network has no norms to train: train the network it was made of, then fold again")
+        if tf.executing_eagerly():
+            return self._function(None)(tf.convert_to_tensor(images))
+        return self._build(images)
+
+    def features(self, images, end_points):
+        """Computes chosen activations; arguments, result and errors are those of `SlimModel.features`."""
+        return self._function(tuple(end_points))(tf.convert_to_tensor(images))
+
+    def select(self, end_points, names):
+        """Picks activations by their full or short names.
+
+        Args:
+          end_points: What `__call__` returned.
+          names: Names, as in `features`.
+
+        Returns:
+          A dict of the names as given -> activations.
+
+        Raises:
+          UserError: If a name is unknown; the message lists the known ones.
+        """
+        return {name: end_points[self._model.full_name(name, end_points)] for name in names}
+
+    def _function(self, names):
+        """The traced function of all results (None) or of the end points `names`."""
+        if names not in self._functions:
+
+            def compute(images):
+                results = self._build(images)
+                return results if names is None else self.select(results[1], names)
+
+            self._functions[names] = tf.function(compute, autograph=False, reduce_retracing=True)
+        return self._functions[names]
+
+    def _build(self, images):
+        return self._model.build_inference(images, self._constant, normalizer_fn=_add_bias, weights_regularizer=None)
+
+    def _constant(self, getter, name, dtype=tf.float32, **unused):
+        """Hands a value to the network, rounded once to the dtype it computes in."""
+        return tf.constant(self.values_by_name[name], dtype=dtype, name=name.replace("/", "_"))
+
+
+def fold(values, epsilon):
+    """Folds every norm behind a convolution into it.
+
+    Args:
+      values: A dict of Slim name -> array, such as a checkpoint holds; names of other kinds pass through.
+      epsilon: What the norms add to the variance.
+
+    Returns:
+      A new dict: for a convolution with a norm, <layer>/weights and <layer>/biases, float32, in place of its weights
+      and the four <layer>/BatchNorm/...; all else as it was.
+    """
+    folded = dict(values)
+    for name in values:
+        layer, _, kind = name.rpartition("/")
+        if kind != "weights" or f"{layer}/BatchNorm/moving_variance" not in values:
+            continue
+        # float64: one rounding to float32, at the end.
+        gamma, beta, mean, variance = (
+            np.asarray(folded.pop(f"{layer}/BatchNorm/{part}"), np.float64) for part in _NORM_PARTS
+        )
+        scale = gamma / np.sqrt(variance + epsilon)
+        folded[name] = (values[name] * scale).astype(np.float32)
+        folded[f"{layer}/biases"] = (beta - mean * scale).astype(np.float32)
+    return folded
+
+
+def _add_bias(net, **unused_norm_params):
+    """Stands where a convolution's norm stood, in the convolution's scope, and adds <layer>/biases."""
+    data_format = resnet_utils.current_data_format()
+    biases = slim.model_variable("biases", shape=[resnet_utils.channels(net)], dtype=net.dtype)
+    return tf.nn.bias_add(net, biases, data_format=data_format)
