@@ -54,7 +54,7 @@ def run(main, config_class, args=None):
 
 def _call(main, config):
     _keep_freed_memory()
-    with _stderr_kept_for_errors():
+    with stderr_kept_for_errors():
         import tensorflow as tf
     _silence_legacy_layers()
     try:
@@ -72,7 +72,7 @@ def _report(error, status=1):
 
 
 @contextlib.contextmanager
-def _stderr_kept_for_errors():
+def stderr_kept_for_errors():
     """Holds back what native code writes to stderr; shows it only when the body fails.
 
     The stock wheel writes start-up notes to file descriptor 2 before its own log level is read, so redirecting the

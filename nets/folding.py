@@ -66,28 +66,19 @@ class FoldedModel(tf.Module):
         """Computes chosen activations; arguments, result and errors are those of `SlimModel.features`."""
         return self._function(tuple(end_points))(tf.convert_to_tensor(images))
 
-    def select(self, end_points, names):
-        """Picks activations by their full or short names.
-
-        Args:
-          end_points: What `__call__` returned.
-          names: Names, as in `features`.
-
-        Returns:
-          A dict of the names as given -> activations.
-
-        Raises:
-          UserError: If a name is unknown; the message lists the known ones.
-        """
-        return {name: end_points[self._model.full_name(name, end_points)] for name in names}
+    def full_name(self, name, known):
+        """As `SlimModel.full_name`."""
+        return self._model.full_name(name, known)
 
     def _function(self, names):
         """The traced function of all results (None) or of the end points `names`."""
         if names not in self._functions:
 
             def compute(images):
-                results = self._build(images)
-                return results if names is None else self.select(results[1], names)
+                logits, known = self._build(images)
+                if names is None:
+                    return logits, known
+                return {name: known[self.full_name(name, known)] for name in names}
 
             self._functions[names] = tf.function(compute, autograph=False, reduce_retracing=True)
         return self._functions[names]

@@ -1,0 +1,25 @@
+"""Writes a checkpoint for other programs, as a SavedModel, ONNX, OpenVINO or TensorFlow Lite file, and checks it.
+
+    python export_model.py --checkpoint_path=runs/digits-resnet_v2_50 --format=onnx --output=digits.onnx
+
+What was written is run in its own runtime and compared with the checkpoint's network on real records before it appears
+under its name. `--help` lists all flags; docs/export.md says what each format can do.
+"""
+
+import command_line
+from exporting.config import ExportConfig
+
+
+def main(config):
+    """Exports, prints, and writes the figures where they were asked for."""
+    from exporting.export import describe, export
+    from nets import checkpoints
+
+    result = export(config, show=print)
+    print(describe(result))
+    if config.json:
+        checkpoints.write_json(config.json, result)
+
+
+if __name__ == "__main__":
+    command_line.run(main, ExportConfig)

@@ -1,0 +1,115 @@
+"""What every format writes: the folded network between a named input and named outputs."""
+
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from command_line import UserError
+
+INPUT = "images"
+CLASSES, PROBABILITIES, LOGITS, FEATURES = "classes", "probabilities", "logits", "features"
+
+
+class ExportedNetwork:
+    """A folded network with everything that an export says of it.
+
+    Attributes:
+      precision: "float32", "float16", "bfloat16" or "int8"; int8 is computed by what the format makes of a float32
+        network.
+      input_shape: [None, size, size, 3], or [None, 3, size, size].
+      end_points: Names of the activations that come out too.
+      description: JSON-able: format, precision, network, preprocessing, input, outputs, labels_offset, label_names.
+    """
+
+    def __init__(self, folded, preprocess, size, precision, input_format, end_points, description):
+        """Names inputs and outputs and traces the network.
+
+        Args:
+          folded: A `nets.folding.FoldedModel`.
+          preprocess: A function of uint8 [height, width, 3] to float32 [size, size, 3].
+          size: Height and width of the network's input.
+          precision, end_points: As the attributes.
+          input_format: NHWC or NCHW.
+          description: What is known already; input and outputs are added.
+
+        Raises:
+          UserError: If an end point is unknown or has the name of another output.
+        """
+        self._folded = folded
+        self._preprocess = preprocess
+        self._nchw = input_format == "NCHW"
+        self.precision = precision
+        self.input_shape = [None, 3, size, size] if self._nchw else [None, size, size, 3]
+        self.end_points = end_points
+        taken = {CLASSES, PROBABILITIES, LOGITS, FEATURES} & set(end_points)
+        if taken:
+            raise UserError(
+                f"--end_points names {', '.join(sorted(taken))}, which is an output by itself; leave it out"
+            )
+        # Traced once: each signature of a SavedModel calls it, and the constants are in the file once.
+        signature = [tf.TensorSpec(self.input_shape, tf.float32, name=INPUT)]
+        self.function = tf.function(self._outputs, input_signature=signature, autograph=False)
+        outputs = self.function.get_concrete_function().structured_outputs
+        self.description = description | {
+            "input": {"name": INPUT, "shape": self.input_shape, "dtype": "float32", "layout": input_format},
+            "outputs": {
+                name: {"shape": value.shape.as_list(), "dtype": value.dtype.name} for name, value in outputs.items()
+            },
+        }
+
+    def in_layout(self, images):
+        """An array of images [batch, height, width, 3] in the layout that the export takes."""
+        return np.ascontiguousarray(images.transpose([0, 3, 1, 2])) if self._nchw else images
+
+    def texts(self):
+        """What travels with the weights, {file name: text}: the description, and the labels, one a line."""
+        texts = {"export.json": json.dumps(self.description, indent=2, ensure_ascii=False) + "\n"}
+        if self.description["label_names"]:
+            texts["labels.txt"] = "".join(f"{name}\n" for name in self.description["label_names"])
+        return texts
+
+    def preprocess_bytes(self, encoded):
+        """Decodes and preprocesses image files: string [batch] -> float32 of `input_shape`."""
+
+        def one(file):
+            # As `data.records` decodes: the bytes decide what they are, grey becomes RGB, alpha is dropped.
+            image = tf.io.decode_image(file, channels=3, expand_animations=False)
+            return self._preprocess(tf.ensure_shape(image, [None, None, 3]))
+
+        return self._as_input(tf.map_fn(one, encoded, fn_output_signature=tf.float32))
+
+    def preprocess_pixels(self, pixels):
+        """Preprocesses decoded images of one size: uint8 [batch, height, width, 3] (or NCHW), any height and width."""
+        if self._nchw:
+            pixels = tf.transpose(pixels, [0, 2, 3, 1])
+        return self._as_input(tf.map_fn(self._preprocess, pixels, fn_output_signature=tf.float32))
+
+    def _as_input(self, images):
+        if self._nchw:
+            images = tf.transpose(images, [0, 3, 1, 2])
+        return tf.ensure_shape(images, self.input_shape)
+
+    def _outputs(self, images):
+        if self._nchw:
+            images = tf.transpose(images, [0, 2, 3, 1])
+        net, end_points = self._folded(images)
+        return named_outputs(self._folded, net, end_points, self.end_points)
+
+
+def named_outputs(model, net, end_points, names):
+    """What comes out of a network, by name.
+
+    Args:
+      model: The SlimModel or FoldedModel that was called.
+      net, end_points: What it returned.
+      names: Chosen end points.
+
+    Returns:
+      A dict: classes (int64, the most probable), probabilities and logits (float32), or features where there are no
+      classes; and the end points, float32.
+    """
+    chosen = {name: tf.cast(end_points[model.full_name(name, end_points)], tf.float32) for name in names}
+    if not model.num_classes:
+        return {FEATURES: net} | chosen
+    return {CLASSES: tf.argmax(net, axis=-1), PROBABILITIES: tf.nn.softmax(net), LOGITS: net} | chosen

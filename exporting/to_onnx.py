@@ -1,0 +1,93 @@
+"""ONNX, by tf2onnx; int8 by onnxruntime's static quantization.
+
+session = onnxruntime.InferenceSession(path)
+probabilities = session.run(["probabilities"], {"images": images})[0]
+labels = session.get_modelmeta().custom_metadata_map["labels.txt"].splitlines()
+"""
+
+import logging
+import pathlib
+import tempfile
+
+import tensorflow as tf
+
+from exporting.network import INPUT
+
+PRECISIONS = ("float32", "float16", "int8")
+SUFFIXES = (".onnx",)
+COMPUTE_DTYPES = {"float16": "float16"}
+LIBRARIES = {"any": {"onnx": "onnx", "onnxruntime": "onnx", "tf2onnx": "onnx"}}
+SIGNATURES = ()
+NOTE = "image tensors only: ONNX decodes no JPEG or PNG; export.json in the metadata says how to preprocess"
+
+# Of the operator set: onnxruntime 1.12 and OpenVINO 2023 read it, and nothing newer is needed here.
+OPSET = 17
+_CALIBRATION_BATCH = 16
+
+
+def write(network, path, calibration=None):
+    """Writes an ExportedNetwork as the file `path`.
+
+    Args:
+      network: The network.
+      path: The file.
+      calibration: For int8: float32 images of network.input_shape, whose activations give the ranges.
+    """
+    import onnx
+
+    model = _convert(network)
+    if network.precision == "int8":
+        model = _quantize(model, calibration)
+    for value in [*model.graph.input, *model.graph.output]:
+        # tf2onnx numbers the unknown dimension of each anew, as if they were not the same batch.
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.helper.set_model_props(model, network.texts())
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def _convert(network):
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    model, _ = tf2onnx.convert.from_function(
+        network.function, input_signature=network.function.input_signature, opset=OPSET
+    )
+    return model
+
+
+def _quantize(model, calibration):
+    """A model with 8-bit weights and activations (QuantizeLinear and DequantizeLinear around each operation).
+
+    Weights of 7 bits: on CPUs without VNNI the products of two 8-bit values overflow the 16-bit sums of the kernels.
+    """
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):
+        """Hands the images out in batches, as onnxruntime asks for them."""
+
+        def __init__(self):
+            self._batches = iter(tf.data.Dataset.from_tensor_slices(calibration).batch(_CALIBRATION_BATCH))
+
+        def get_next(self):
+            batch = next(self._batches, None)
+            return None if batch is None else {INPUT: batch.numpy()}
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantized = (pathlib.Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
+        onnx.save(model, str(plain))
+        # Symbolic shapes are for transformers: here every shape but the batch is known.
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            quantized,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
+        return onnx.load(str(quantized))
