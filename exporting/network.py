@@ -49,7 +49,7 @@ class ExportedNetwork:
             )
         # Traced once: each signature of a SavedModel calls it, and the constants are in the file once.
         signature = [tf.TensorSpec(self.input_shape, tf.float32, name=INPUT)]
-        self.function = tf.function(self._outputs, input_signature=signature, autograph=False)
+        self.function = tf.function(lambda images: self._outputs(images), input_signature=signature, autograph=False)
         outputs = self.function.get_concrete_function().structured_outputs
         self.description = description | {
             "input": {"name": INPUT, "shape": self.input_shape, "dtype": "float32", "layout": input_format},
@@ -61,6 +61,26 @@ class ExportedNetwork:
     def in_layout(self, images):
         """An array of images [batch, height, width, 3] in the layout that the export takes."""
         return np.ascontiguousarray(images.transpose([0, 3, 1, 2])) if self._nchw else images
+
+    def function_of_weights(self):
+        """The network with the weights of its convolutions as inputs, for a converter that would copy constants often.
+
+        Returns:
+          function: A tf.function of images and the weights, one after the other.
+          weights: A dict of input name -> array, in their order, in the dtype that they are computed in.
+        """
+        names = [name for name, value in self._folded.values_by_name.items() if value.ndim == 4]
+        dtype = self._folded.compute_dtype
+        weights = {
+            name.replace("/", "_"): self._folded.values_by_name[name].astype(dtype.as_numpy_dtype) for name in names
+        }
+
+        def function(images, *tensors):
+            return self._outputs(images, dict(zip(names, tensors, strict=True)))
+
+        signature = [tf.TensorSpec(self.input_shape, tf.float32, name=INPUT)]
+        signature += [tf.TensorSpec(value.shape, dtype, name=name) for name, value in weights.items()]
+        return tf.function(function, input_signature=signature, autograph=False), weights
 
     def texts(self):
         """What travels with the weights, {file name: text}: the description, and the labels, one a line."""
@@ -90,10 +110,10 @@ class ExportedNetwork:
             images = tf.transpose(images, [0, 3, 1, 2])
         return tf.ensure_shape(images, self.input_shape)
 
-    def _outputs(self, images):
+    def _outputs(self, images, values=None):
         if self._nchw:
             images = tf.transpose(images, [0, 2, 3, 1])
-        net, end_points = self._folded(images)
+        net, end_points = self._folded.build(images, values or {})
         return named_outputs(self._folded, net, end_points, self.end_points)
 
 

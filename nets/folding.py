@@ -12,6 +12,8 @@ norms by the moving averages, which is one scale and shift.
 Weights are constants of the graph, not variables: engines may then lay them out once for good.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 import tf_slim as slim
@@ -60,11 +62,24 @@ class FoldedModel(tf.Module):
             raise UserError("a folded network has no norms to train: train the network it was made of, then fold again")
         if tf.executing_eagerly():
             return self._function(None)(tf.convert_to_tensor(images))
-        return self._build(images)
+        return self.build(images, {})
 
     def features(self, images, end_points):
         """Computes chosen activations; arguments, result and errors are those of `SlimModel.features`."""
         return self._function(tuple(end_points))(tf.convert_to_tensor(images))
+
+    def build(self, images, values):
+        """Traces the network into the current graph with some values in place of its constants.
+
+        Args:
+          images: Preprocessed images, [batch, height, width, 3].
+          values: A dict of name -> tensor of `compute_dtype`; what it does not name is a constant.
+
+        Returns:
+          As `__call__`.
+        """
+        getter = functools.partial(self._value, values)
+        return self._model.build_inference(images, getter, normalizer_fn=_add_bias, weights_regularizer=None)
 
     def full_name(self, name, known):
         """As `SlimModel.full_name`."""
@@ -75,7 +90,7 @@ class FoldedModel(tf.Module):
         if names not in self._functions:
 
             def compute(images):
-                logits, known = self._build(images)
+                logits, known = self.build(images, {})
                 if names is None:
                     return logits, known
                 return {name: known[self.full_name(name, known)] for name in names}
@@ -83,11 +98,10 @@ class FoldedModel(tf.Module):
             self._functions[names] = tf.function(compute, autograph=False, reduce_retracing=True)
         return self._functions[names]
 
-    def _build(self, images):
-        return self._model.build_inference(images, self._constant, normalizer_fn=_add_bias, weights_regularizer=None)
-
-    def _constant(self, getter, name, dtype=tf.float32, **unused):
-        """Hands a value to the network, rounded once to the dtype it computes in."""
+    def _value(self, values, getter, name, dtype=tf.float32, **unused):
+        """Hands a value to the network, a constant rounded once to the dtype it computes in."""
+        if name in values:
+            return values[name]
         return tf.constant(self.values_by_name[name], dtype=dtype, name=name.replace("/", "_"))
 
 
