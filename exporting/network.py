@@ -129,7 +129,7 @@ def named_outputs(model, net, end_points, names):
       A dict: classes (int64, the most probable), probabilities and logits (float32), or features where there are no
       classes; and the end points, float32.
     """
-    chosen = {name: tf.cast(end_points[model.full_name(name, end_points)], tf.float32) for name in names}
+    chosen = {name: tf.cast(end_points[model.full_end_point_name(name)], tf.float32) for name in names}
     if not model.num_classes:
         return {FEATURES: net} | chosen
     return {CLASSES: tf.argmax(net, axis=-1), PROBABILITIES: tf.nn.softmax(net), LOGITS: net} | chosen

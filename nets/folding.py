@@ -81,9 +81,9 @@ class FoldedModel(tf.Module):
         getter = functools.partial(self._value, values)
         return self._model.build_inference(images, getter, normalizer_fn=_add_bias, weights_regularizer=None)
 
-    def full_name(self, name, known):
-        """As `SlimModel.full_name`."""
-        return self._model.full_name(name, known)
+    def full_end_point_name(self, name):
+        """As `SlimModel.full_end_point_name`."""
+        return self._model.full_end_point_name(name)
 
     def _function(self, names):
         """The traced function of all results (None) or of the end points `names`."""
@@ -93,7 +93,7 @@ class FoldedModel(tf.Module):
                 logits, known = self.build(images, {})
                 if names is None:
                     return logits, known
-                return {name: known[self.full_name(name, known)] for name in names}
+                return {name: known[self.full_end_point_name(name)] for name in names}
 
             self._functions[names] = tf.function(compute, autograph=False, reduce_retracing=True)
         return self._functions[names]

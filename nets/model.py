@@ -33,6 +33,7 @@ class SlimModel(tf.Module):
       default_image_size: Height and width the network was designed for.
       num_classes: Classes of the logits; None or 0 for features.
       compute_dtype: tf.DType of the activations.
+      end_point_names: Full names of the end points, in the order the network makes them.
     """
 
     def __init__(self, network_fn, settings, default_image_size, compute_dtype="float32", seed=0):
@@ -60,7 +61,8 @@ class SlimModel(tf.Module):
         self._network_fn = network_fn
         self.compute_dtype = tf.as_dtype(compute_dtype)
         self._traced = tf.function(self._build, autograph=False, reduce_retracing=True)
-        specs = self._variable_specs()
+        specs, end_points = self._specs_on_paper()
+        object.__setattr__(self, "end_point_names", end_points)
         self.variables_by_name = {spec.name: _make_variable(spec, seed) for spec in specs}
 
     def __call__(self, images, training=False):
@@ -106,13 +108,43 @@ class SlimModel(tf.Module):
         """
         names = tuple(end_points)
         if names not in self._feature_functions:
-
-            def compute(images):
-                known = self._build(images, False)[1]
-                return {name: known[self.full_name(name, known)] for name in names}
-
-            self._feature_functions[names] = tf.function(compute, autograph=False, reduce_retracing=True)
+            self._feature_functions[names] = self.feature_extractor(names)
         return self._feature_functions[names](tf.convert_to_tensor(images))
+
+    def feature_extractor(self, end_points):
+        """Makes a function of chosen activations, to build upon: a detector, a segmenter, a linear probe.
+
+        Norms use their moving averages. Gradients flow to the images and to `trainable_variables`. What the chosen end
+        points do not need is not computed.
+
+        Args:
+          end_points: Names as in `features`.
+
+        Returns:
+          A tf.function: preprocessed images [batch, height, width, channels] -> a dict of the names as given -> activations.
+
+        Raises:
+          UserError: If a name is unknown; the message lists the known ones.
+        """
+        full_names = {name: self.full_end_point_name(name) for name in end_points}
+
+        def extract(images):
+            known = self._build(images, False)[1]
+            return {name: known[full_name] for name, full_name in full_names.items()}
+
+        return tf.function(extract, autograph=False, reduce_retracing=True)
+
+    def full_end_point_name(self, name):
+        """The full name of an end point, "resnet_v2_50/block2" of "block2".
+
+        Raises:
+          UserError: If the name is unknown; the message lists the known ones.
+        """
+        scope = self.settings.get("scope", self.name)
+        for candidate in (name, f"{scope}/{name}"):
+            if candidate in self.end_point_names:
+                return candidate
+        raise UserError(f"unknown end point {name!r}; known: {', '.join(self.end_point_names)}")
 
     def save(self, path):
         """Writes the variables to a checkpoint at prefix `path`; see `checkpoints.write`."""
@@ -180,8 +212,8 @@ class SlimModel(tf.Module):
         variable = self.variables_by_name[name]
         return variable if tf.as_dtype(dtype) == variable.dtype else tf.cast(variable, dtype)
 
-    def _variable_specs(self):
-        """Builds the network once on paper and lists the variables it asks for."""
+    def _specs_on_paper(self):
+        """Builds the network once on paper and lists the variables it asks for and the end points it makes."""
         specs = {}
 
         def record(getter, name, shape=None, initializer=None, trainable=True, **arguments):
@@ -189,23 +221,11 @@ class SlimModel(tf.Module):
             return _placeholder(getter, name, shape=shape, **arguments)
 
         with tf.Graph().as_default():
-            self._build(self._paper_image(self.default_image_size), False, record)
-        return list(specs.values())
+            _, end_points = self._build(self._paper_image(self.default_image_size), False, record)
+        return list(specs.values()), tuple(end_points)
 
     def _paper_image(self, size):
         return tf.compat.v1.placeholder(tf.float32, [1, size, size, self.settings["input_channels"]])
-
-    def full_name(self, name, known):
-        """The key of `known` that an end point has; `name` may leave the scope of the network out.
-
-        Raises:
-          UserError: If there is none; the message lists the known ones.
-        """
-        scope = self.settings.get("scope", self.name)
-        for candidate in (name, f"{scope}/{name}"):
-            if candidate in known:
-                return candidate
-        raise UserError(f"unknown end point {name!r}; known: {', '.join(known)}")
 
 
 def _placeholder(getter, name, shape=None, dtype=tf.float32, **unused):

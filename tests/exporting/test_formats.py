@@ -80,7 +80,7 @@ def test_a_runtime_of_the_format_gives_what_the_checkpoint_gives(exported, cifar
     for batch in (1, 3):
         images = np.random.default_rng(batch).normal(size=[batch, 32, 32, 3]).astype(np.float32)
         outputs, (logits, end_points) = run(images), model(images)
-        expected = {name: end_points[model.full_name(name, end_points)] for name in END_POINTS}
+        expected = {name: end_points[model.full_end_point_name(name)] for name in END_POINTS}
         expected |= {"logits": logits, "probabilities": tf.nn.softmax(logits)}
         assert outputs.keys() == expected.keys() | {"classes"}
         for name, value in expected.items():
