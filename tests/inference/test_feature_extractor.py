@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+from inference_toys import write_checkpoint
 
 from command_line import UserError
-from nets import checkpoints, nets_factory
+from nets import nets_factory
 
 NAME = "resnet_cifar_v1_20"
 
@@ -93,18 +94,8 @@ def test_one_extractor_serves_any_batch_and_size(model):
 def test_a_loaded_checkpoint_gives_dense_features(output_stride, tmp_path):
     thin = {"depth_multiplier": 1 / 16, "min_base_depth": 2}
     trained = nets_factory.create_model("resnet_v2_18", 5, seed=3, **thin)
-    trained.save(tmp_path / "model.ckpt")
-    checkpoints.write_description(
-        tmp_path,
-        {
-            "network": trained.settings,
-            "preprocessing": {"name": "inception", "image_size": 65},
-            "labels_offset": 0,
-            "label_names": None,
-            "training": {},
-        },
-    )
-    dense, _ = nets_factory.load_model(tmp_path / "model.ckpt", output_stride=output_stride)
+    write_checkpoint(tmp_path, trained, None, "inception", 65)
+    dense, _ = nets_factory.load_model(tmp_path, output_stride=output_stride)
     images = noise(1, 65, 65, 3)
     wanted = trained.features(images, ["block4"])["block4"]
     features = dense.feature_extractor(["block4"])(images)["block4"]

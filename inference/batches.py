@@ -1,0 +1,61 @@
+"""Images as batches of a network's input, read ahead by threads; what cannot be read is set aside by name."""
+
+import concurrent.futures
+import itertools
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from data.conversion.plan import BadFileError
+from inference.image_files import read_pixels
+
+
+class Batch(NamedTuple):
+    """Some images of a sequence.
+
+    Attributes:
+      items: The ImageItems that could be read, without their bytes.
+      images: float32 [len(items), height, width, 3], preprocessed.
+      failures: Tuples (name, reason) of those that could not.
+    """
+
+    items: list
+    images: np.ndarray
+    failures: list
+
+
+def read_batches(items, preprocess, batch_size):
+    """Reads `batch_size` items after another, while the batch before is worked on.
+
+    Args:
+      items: An iterable of ImageItem.
+      preprocess: A function from uint8 [height, width, 3] to float32 of one fixed shape.
+      batch_size: Items of a batch, those that cannot be read included; the last one holds what remains.
+
+    Yields:
+      A Batch, in order.
+    """
+
+    def read(item):
+        try:
+            return item._replace(data=None), preprocess(read_pixels(item)).numpy(), None
+        except BadFileError as error:
+            return item.name, None, str(error)
+
+    items = iter(items)
+    # All that is in flight: one batch at work, one being read.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        ahead = [threads.submit(read, item) for item in itertools.islice(items, batch_size)]
+        while ahead:
+            reading, ahead = ahead, []
+            results = [future.result() for future in reading]
+            ahead = [threads.submit(read, item) for item in itertools.islice(items, batch_size)]
+            yield _batch(results)
+
+
+def _batch(results):
+    good = [(item, image) for item, image, reason in results if reason is None]
+    failures = [(name, reason) for name, _, reason in results if reason is not None]
+    images = np.stack([image for _, image in good]) if good else np.zeros([0], np.float32)
+    return Batch([item for item, _ in good], images, failures)

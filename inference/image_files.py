@@ -1,0 +1,142 @@
+"""Which images are meant, and their pixels."""
+
+import glob
+import io
+import os
+import pathlib
+import sys
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from command_line import UserError
+from data.conversion.image_files import EXTENSIONS, MOST_BYTES, encode_for_records
+from data.conversion.plan import BadFileError
+from data.conversion.reading import list_files
+
+STDIN = "-"
+_ORIENTATION = 0x0112  # The EXIF tag; its values 2 to 8 say how the camera was held.
+
+
+class ImageItem(NamedTuple):
+    """One image to read.
+
+    Attributes:
+      name: What it is called in results: its path, or file and number of a record.
+      data: The bytes of its file; None while they are still in the file `name`.
+      label: Class number; None when not known.
+      upright: Whether the camera's orientation is followed: for files, which people see so, and not for records,
+        which networks are trained on as they are.
+    """
+
+    name: str
+    data: bytes | None = None
+    label: int | None = None
+    upright: bool = True
+
+
+def list_images(arguments, stdin=None):
+    """Finds the images that a command line means, in its order.
+
+    Args:
+      arguments: Paths of files, whatever their ending; folders, for the images at any depth below them, hidden ones
+        left out; glob patterns, in which ** crosses folders; "-" for standard input, which holds one image, or paths
+        and patterns as text, one a line.
+      stdin: A binary stream; sys.stdin's when None.
+
+    Returns:
+      A list of ImageItem. A path at which nothing is stays in it: reading it says so.
+
+    Raises:
+      UserError: If a folder holds no image, a pattern matches nothing, or there is nothing on standard input.
+    """
+    items = []
+    for argument in map(str, arguments):
+        if argument == STDIN:
+            items += _from_stdin((stdin or sys.stdin.buffer).read())
+        elif os.path.isdir(argument):
+            items += _in_folder(argument)
+        elif not os.path.lexists(argument) and glob.has_magic(argument):
+            items += _matching(argument)
+        else:
+            items.append(ImageItem(argument))
+    return items
+
+
+def _in_folder(folder):
+    with tempfile.TemporaryDirectory() as scratch:  # Archives alone are unpacked into it.
+        found = [entry.name for entry in list_files(folder, scratch) if entry.name.lower().endswith(EXTENSIONS)]
+    if not found:
+        raise UserError(f"folder {folder} holds no image: expected files that end in {', '.join(EXTENSIONS)}")
+    return [ImageItem(os.path.join(folder, name)) for name in found]
+
+
+def _matching(pattern):
+    found = sorted(glob.glob(pattern, recursive=True))
+    items = [ImageItem(path) for path in found if os.path.isfile(path)]
+    if not items:
+        raise UserError(f"no file matches {pattern}: give other paths, or put the pattern into quotes")
+    return items
+
+
+def _from_stdin(data):
+    if not data.strip():
+        raise UserError("nothing on standard input: expected an image, or paths one a line")
+    try:
+        # An image file is no UTF-8 text, and no path has a zero byte.
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError:
+        return [ImageItem(STDIN, data)]
+    if b"\0" in data:
+        return [ImageItem(STDIN, data)]
+    return list_images([line for line in map(str.strip, lines) if line and line != STDIN])
+
+
+def read_pixels(item):
+    """Reads and decodes an image.
+
+    Every kind of file becomes what it would be in a record: grey is spread over three channels, palettes are looked up,
+    CMYK is turned into RGB, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first picture.
+
+    Args:
+      item: An ImageItem.
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      BadFileError: If it cannot be read or is no whole image; its text is the reason alone.
+    """
+    data = _bytes_of(item)
+    encoded = encode_for_records(data).encoded
+    pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+    return _upright(pixels, data) if item.upright else pixels
+
+
+def _bytes_of(item):
+    if item.data is not None:
+        return item.data
+    path = pathlib.Path(item.name)
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise BadFileError(f"{size} bytes are too many for an image, {MOST_BYTES} are allowed")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFileError(f"it cannot be read ({error.strerror})") from None
+
+
+def _upright(pixels, data):
+    """Turns and mirrors the pixels as the EXIF orientation says."""
+    with Image.open(io.BytesIO(data)) as image:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

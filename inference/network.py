@@ -1,0 +1,81 @@
+"""A checkpoint as its users need it: the network, and the way from pixels to its input."""
+
+import pathlib
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from command_line import UserError
+from data import preprocessing
+from nets import checkpoints, nets_factory
+from nets.model import SlimModel
+
+
+class TrainedNetwork(NamedTuple):
+    """A network with its weights.
+
+    Attributes:
+      model: A SlimModel.
+      preprocess: A tf.function from uint8 [height, width, 3] to float32 [image_size, image_size, 3].
+      image_size: Height and width of the network's input in pixels.
+      label_names: A name for each class; None when the checkpoint has none.
+      checkpoint: The prefix that was read.
+    """
+
+    model: SlimModel
+    preprocess: object
+    image_size: int
+    label_names: list | None
+    checkpoint: str
+
+
+def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=None):
+    """Loads a checkpoint of ours, or a foreign one by the name of its network.
+
+    Args:
+      checkpoint_path: A folder (its newest checkpoint), a prefix or a file.
+      model_name: Network of a checkpoint without model.json; else None, or the name that model.json has.
+      preprocessing_name: None for the recorded one; with a foreign checkpoint, the network's own.
+      image_size: None for the recorded one, or the network's own.
+
+    Returns:
+      A TrainedNetwork.
+
+    Raises:
+      UserError: If the checkpoint is missing or damaged, or does not fit the names.
+    """
+    if image_size is not None and image_size < 1:
+        raise UserError(f"--image_size is {image_size}, expected at least 1")
+    prefix = checkpoints.find(checkpoint_path)
+    if model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
+        description = _foreign(prefix, model_name)
+    else:
+        description = checkpoints.read_description(prefix)
+    recorded_name = description["network"]["model_name"]
+    if model_name not in (None, recorded_name):
+        raise UserError(f"--model_name is {model_name}, but {prefix} is a {recorded_name}; leave the flag out")
+    # The weights do not depend on the layout, which on a CPU can only be this.
+    model = nets_factory.create_model(**description["network"] | {"data_format": "NHWC"})
+    model.restore(prefix)
+    recorded = description["preprocessing"]
+    settings = recorded if preprocessing_name in (None, recorded["name"]) else {"name": preprocessing_name}
+    size = image_size or recorded.get("image_size") or model.default_image_size
+    return TrainedNetwork(model, _preprocess(settings, size), size, description["label_names"], prefix)
+
+
+def _foreign(prefix, model_name):
+    """What model.json would say of a checkpoint that has none."""
+    network = nets_factory.find_network(model_name)
+    shapes = checkpoints.reader(prefix).get_variable_to_shape_map()
+    logits = shapes.get(f"{model_name}/logits/weights")
+    return {
+        "network": {"model_name": model_name, "num_classes": logits[-1] if logits else None},
+        "preprocessing": {"name": network.preprocessing_name},
+        "label_names": None,
+    }
+
+
+def _preprocess(settings, size):
+    function = preprocessing.get_preprocessing(settings, is_training=False)
+    signature = [tf.TensorSpec([None, None, 3], tf.uint8)]
+    return tf.function(lambda image: function(image, output_height=size, output_width=size), signature, autograph=False)
