@@ -27,6 +27,11 @@ class Network(NamedTuple):
     def default_image_size(self):
         return self.function.default_image_size
 
+    @property
+    def default_num_classes(self):
+        """Classes of the data set it was designed for: ImageNet, or CIFAR-10 at 32 pixels."""
+        return 10 if self.default_image_size == 32 else 1000
+
 
 NETWORKS = {
     "resnet_v1_18": Network(resnet_v1.resnet_v1_18, "vgg"),

@@ -15,6 +15,7 @@ import tensorflow as tf
 from nets import nets_factory
 
 _WINDOWS = ("Conv2D", "MaxPool", "AvgPool")
+_SETTINGS_WITHOUT_SHAPE = ("weight_decay", "batch_norm_decay", "batch_norm_epsilon", "zero_gamma", "data_format")
 
 
 class Field(NamedTuple):
@@ -50,14 +51,14 @@ class NetworkGraph(NamedTuple):
     fields: dict
 
 
-def trace(model_name, num_classes, image_size, **network_arguments):
+def trace(model_name, num_classes, image_size, **settings):
     """Builds a network for one image of image_size x image_size, without weights.
 
     Args:
       model_name: A name of `nets_factory.NETWORKS`.
       num_classes: Classes; None or 0 for features.
       image_size: Height and width in pixels.
-      **network_arguments: Arguments of the network function, such as output_stride.
+      **settings: Other settings of `nets_factory.create_model`; those that change no shape are passed over.
 
     Returns:
       A NetworkGraph.
@@ -66,6 +67,7 @@ def trace(model_name, num_classes, image_size, **network_arguments):
       UserError: If the name or a choice is unknown.
     """
     network_fn = nets_factory.get_network_fn(model_name, num_classes)
+    network_arguments = {name: value for name, value in settings.items() if name not in _SETTINGS_WITHOUT_SHAPE}
     with tf.Graph().as_default() as graph, warnings.catch_warnings():
         # tf-slim calls TensorFlow's legacy layers by deprecated names, once for each layer.
         warnings.simplefilter("ignore", UserWarning)

@@ -1,0 +1,179 @@
+"""Images to activations on disk: what `extract_features.py` runs."""
+
+import dataclasses
+import itertools
+import math
+import pathlib
+
+from command_line import UserError
+
+_BYTES_OF_PART = 64 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractConfig:
+    """Writes chosen activations of a network, of every image, to a file.
+
+    Network, preprocessing and image size come from the model.json beside the checkpoint. An interrupted run goes on
+    when the same command is given again. Images that cannot be read are named on stderr and left out; the exit status
+    is then 1.
+    """
+
+    checkpoint_path: pathlib.Path | None = None
+    """Folder of a run (its newest checkpoint), or one checkpoint."""
+    images: tuple[str, ...] = ()
+    """A folder with records and their dataset.json, TFRecord files, or images: files, folders, glob patterns, -."""
+    dataset_split_name: str | None = None
+    """Split of the data set; None for its own evaluation split."""
+    end_points: str = "global_pool"
+    """Names of activations, apart by commas, full (resnet_v2_50/block2) or short (block2)."""
+    output: pathlib.Path | None = None
+    """File for the features, of a form by its ending: .npz, .tfrecord or .parquet."""
+    list_end_points: bool = False
+    """Show the names that there are, with shape, channels and stride, and end."""
+    overwrite: bool = False
+    """Replace an output that is there already, or one that was begun with other flags."""
+    batch_size: int = 32
+    """Images of a step."""
+    image_size: int | None = None
+    """Height and width of the images fed to the network, in pixels."""
+    model_name: str | None = None
+    """Network, for a checkpoint without model.json, or for --list_end_points without a checkpoint."""
+    preprocessing_name: str | None = None
+    """Preprocessing, for a checkpoint without model.json."""
+
+
+def extract(config, show, on_failure):
+    """Extracts features.
+
+    Args:
+      config: An ExtractConfig.
+      show: Called with lines about what is done.
+      on_failure: Called with the name and the reason for each image that cannot be read.
+
+    Returns:
+      The numbers of images in the file and left out.
+
+    Raises:
+      UserError: If a flag, the checkpoint or the records are bad, or they differ from those of the run to go on with.
+    """
+    import tensorflow as tf
+
+    from data.conversion.progress import Progress
+    from inference import feature_files, network, sources
+    from inference.batches import read_batches
+
+    _check(config)
+    feature_files.check_output(config.output)
+    trained = network.load(config.checkpoint_path, config.model_name, config.preprocessing_name, config.image_size)
+    names = split_names(config.end_points)
+    extractor = trained.model.feature_extractor(names)
+    source = sources.open_source(config.images, config.dataset_split_name)
+    shapes = _shapes(extractor, trained.image_size)
+    parts = feature_files.Parts(config.output, _plan(config, trained, source, names), config.overwrite)
+    for failure in parts.failures():
+        on_failure(*failure)
+    batches_of_part = _batches_of_part(shapes, config.batch_size)
+    done = len(parts.paths) * batches_of_part * config.batch_size
+    if done:
+        show(f"going on behind the first {done if source.count is None else min(done, source.count)} images")
+    batches = read_batches(source.items(done), trained.preprocess, config.batch_size)
+    with Progress("extracting", source.count, "images") as progress:
+        progress.advance(done)
+        while first := next(batches, None):
+            part = feature_files.Part(shapes, source.labelled)
+            for batch in itertools.chain([first], itertools.islice(batches, batches_of_part - 1)):
+                for failure in batch.failures:
+                    on_failure(*failure)
+                part.add(batch, extractor(tf.constant(batch.images)) if batch.items else {})
+                progress.advance(len(batch.items) + len(batch.failures))
+            parts.add(part)
+    failed = len(parts.failures())
+    count = parts.finish(config.output, shapes, source.labelled)
+    return count, failed
+
+
+def list_end_points(config):
+    """Lists what can be extracted.
+
+    Args:
+      config: An ExtractConfig with a checkpoint_path or a model_name.
+
+    Returns:
+      Rows (name, shape, channels, stride): the name without the network's scope, the shape of one image's activations,
+      the channels, input size over output size or None where there are no positions left.
+
+    Raises:
+      UserError: If the checkpoint or the network is unknown.
+    """
+    from nets import checkpoints, nets_factory, receptive_field
+
+    if config.checkpoint_path:
+        description = checkpoints.read_description(checkpoints.find(config.checkpoint_path))
+        settings = dict(description["network"])
+        recorded_size = description["preprocessing"].get("image_size")
+    elif config.model_name:
+        row = nets_factory.find_network(config.model_name)
+        settings = {"model_name": config.model_name, "num_classes": row.default_num_classes}
+        recorded_size = None
+    else:
+        raise UserError("--list_end_points needs --checkpoint_path or --model_name")
+    row = nets_factory.find_network(settings["model_name"])
+    size = config.image_size or recorded_size or row.default_image_size
+    network = receptive_field.trace(image_size=size, **settings)
+    rows = []
+    for name, tensor in network.end_points.items():
+        shape = tuple(tensor.shape[1:])
+        field = network.fields.get(tensor.name)
+        rows.append((name.removeprefix(f"{settings['model_name']}/"), shape, shape[-1], field and field.stride))
+    return rows
+
+
+def split_names(end_points):
+    """The names in "block2,global_pool".
+
+    Raises:
+      UserError: If there is none, or one twice.
+    """
+    names = [name.strip() for name in end_points.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"--end_points is {end_points!r}, expected different names apart by commas: block2,global_pool")
+    return names
+
+
+def _check(config):
+    for flag in ("checkpoint_path", "images", "output"):
+        if not getattr(config, flag):
+            raise UserError(f"--{flag} is missing; give --checkpoint_path, --images and --output, or --list_end_points")
+    if config.batch_size < 1:
+        raise UserError(f"--batch_size is {config.batch_size}, expected at least 1")
+
+
+def _plan(config, trained, source, names):
+    """What the features depend on: a run goes on only with the same."""
+    index = pathlib.Path(f"{trained.checkpoint}.index")
+    file = index if index.exists() else pathlib.Path(trained.checkpoint)
+    status = file.stat()
+    return {
+        "checkpoint_path": f"{trained.checkpoint} ({status.st_size} bytes, {status.st_mtime_ns})",
+        "images": f"{' '.join(config.images)} ({len(source.files)} files, {source.digest()})",
+        "dataset_split_name": config.dataset_split_name,
+        "end_points": ",".join(names),
+        "batch_size": config.batch_size,
+        "image_size": trained.image_size,
+        "model_name": config.model_name,
+        "preprocessing_name": config.preprocessing_name,
+    }
+
+
+def _shapes(extractor, image_size):
+    import tensorflow as tf
+
+    images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)
+    outputs = extractor.get_concrete_function(images).structured_outputs
+    return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
+
+
+def _batches_of_part(shapes, batch_size):
+    bytes_of_batch = sum(4 * math.prod(shape) for shape in shapes.values()) * batch_size
+    return max(1, _BYTES_OF_PART // bytes_of_batch)
