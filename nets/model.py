@@ -163,19 +163,13 @@ class SlimModel(tf.Module):
         graph = tf.Graph()
         with graph.as_default():
             self._build(self._paper_image(image_size), False, _placeholder)
-        total = 0
-        for operation in graph.get_operations():
-            if operation.type == "Conv2D":
-                kernel = operation.inputs[1].shape.as_list()
-                # Each output value sums over one kernel window: height * width * input channels.
-                total += int(np.prod(operation.outputs[0].shape.as_list())) * int(np.prod(kernel[:3]))
-        return total
+        return sum(map(multiply_adds_of, graph.get_operations()))
 
     def build_inference(self, images, variable_getter, **conv2d_arguments):
         """Traces the network into the current graph with other variables and other convolutions; see `nets.folding`.
 
         Args:
-          images: Preprocessed images, [batch, height, width, 3].
+          images: Preprocessed images, [batch, height, width, channels].
           variable_getter: A custom getter of `tf.compat.v1.variable_scope`, in place of this model's variables.
           **conv2d_arguments: Arguments that every `slim.conv2d` gets which does not name them itself.
 
@@ -226,6 +220,15 @@ class SlimModel(tf.Module):
 
     def _paper_image(self, size):
         return tf.compat.v1.placeholder(tf.float32, [1, size, size, self.settings["input_channels"]])
+
+
+def multiply_adds_of(operation):
+    """Multiply-adds of an operation of a graph: those of a convolution; 0 of any other."""
+    if operation.type != "Conv2D":
+        return 0
+    kernel = operation.inputs[1].shape.as_list()
+    # Each output value sums over one kernel window: height * width * input channels.
+    return int(np.prod(operation.outputs[0].shape.as_list())) * int(np.prod(kernel[:3]))
 
 
 def _placeholder(getter, name, shape=None, dtype=tf.float32, **unused):

@@ -1,0 +1,57 @@
+"""Describes a network: units, sizes of maps, receptive fields, parameters and multiply-adds; as a table and a drawing.
+
+    python describe_network.py --model_name=resnet_v2_50
+    python describe_network.py --model_name=resnet_v1_152 --output=resnet_v1_152.svg
+
+`--help` lists all flags.
+"""
+
+import dataclasses
+import pathlib
+
+import command_line
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribeConfig:
+    """Describes a network as a table, as JSON, and as a drawing."""
+
+    model_name: str = "resnet_v2_50"
+    """Network; an unknown name lists the known ones."""
+    image_size: int | None = None
+    """Height and width of the image in pixels (the network's own)."""
+    num_classes: int | None = None
+    """Classes (1000; 10 for the CIFAR networks)."""
+    output: pathlib.Path | None = None
+    """File for a drawing, of a form by its ending: .svg, .png or .pdf."""
+    overwrite: bool = False
+    """Replace a drawing that is there already."""
+    json: pathlib.Path | None = None
+    """File that gets the description as JSON."""
+
+
+def main(config):
+    """Prints the table, and writes what was asked for."""
+    import rich.console
+
+    from nets import checkpoints
+    from reports import network_drawing, network_table
+
+    if config.output:
+        network_drawing.check_output(config.output)
+        if config.output.exists() and not config.overwrite:
+            raise command_line.UserError(f"{config.output} exists already: give another --output, or --overwrite")
+    description = network_table.describe(config.model_name, config.image_size, config.num_classes)
+    console = rich.console.Console(highlight=False)
+    if not console.is_terminal:
+        # Into a file or a pipe, rows are written whole.
+        console = rich.console.Console(highlight=False, width=140)
+    network_table.print_table(description, console)
+    if config.output:
+        network_drawing.draw(description, config.output)
+    if config.json:
+        checkpoints.write_json(config.json, description)
+
+
+if __name__ == "__main__":
+    command_line.run(main, DescribeConfig)
