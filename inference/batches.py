@@ -16,7 +16,7 @@ class Batch(NamedTuple):
 
     Attributes:
       items: The ImageItems that could be read, without their bytes.
-      images: float32 [len(items), height, width, 3], preprocessed.
+      images: float32 [len(items), height, width, channels], preprocessed.
       failures: Tuples (name, reason) of those that could not.
     """
 
@@ -25,12 +25,12 @@ class Batch(NamedTuple):
     failures: list
 
 
-def read_batches(items, preprocess, batch_size):
+def read_batches(items, trained, batch_size):
     """Reads `batch_size` items after another, while the batch before is worked on.
 
     Args:
       items: An iterable of ImageItem.
-      preprocess: A function from uint8 [height, width, 3] to float32 of one fixed shape.
+      trained: A `network.TrainedNetwork`.
       batch_size: Items of a batch, those that cannot be read included; the last one holds what remains.
 
     Yields:
@@ -39,7 +39,8 @@ def read_batches(items, preprocess, batch_size):
 
     def read(item):
         try:
-            return item._replace(data=None), preprocess(read_pixels(item)).numpy(), None
+            pixels = read_pixels(item, trained.channels)
+            return item._replace(data=None), trained.preprocess(pixels).numpy(), None
         except BadFileError as error:
             return item.name, None, str(error)
 

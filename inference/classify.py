@@ -69,7 +69,7 @@ def classify(config, on_result, on_failure):
     predict = _Predictor(trained, config.top_k)
     pictures = _pictures(config, trained, items)
     classified = failed = 0
-    for batch in read_batches(items, trained.preprocess, config.batch_size):
+    for batch in read_batches(items, trained, config.batch_size):
         for name, reason in batch.failures:
             on_failure(name, reason)
         failed += len(batch.failures)

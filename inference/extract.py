@@ -69,7 +69,7 @@ def extract(config, show, on_failure):
     names = split_names(config.end_points)
     extractor = trained.model.feature_extractor(names)
     source = sources.open_source(config.images, config.dataset_split_name)
-    shapes = _shapes(extractor, trained.image_size)
+    shapes = _shapes(extractor, trained)
     parts = feature_files.Parts(config.output, _plan(config, trained, source, names), config.overwrite)
     for failure in parts.failures():
         on_failure(*failure)
@@ -77,7 +77,7 @@ def extract(config, show, on_failure):
     done = len(parts.paths) * batches_of_part * config.batch_size
     if done:
         show(f"going on behind the first {done if source.count is None else min(done, source.count)} images")
-    batches = read_batches(source.items(done), trained.preprocess, config.batch_size)
+    batches = read_batches(source.items(done), trained, config.batch_size)
     with Progress("extracting", source.count, "images") as progress:
         progress.advance(done)
         while first := next(batches, None):
@@ -166,10 +166,10 @@ def _plan(config, trained, source, names):
     }
 
 
-def _shapes(extractor, image_size):
+def _shapes(extractor, trained):
     import tensorflow as tf
 
-    images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)
+    images = tf.TensorSpec([None, trained.image_size, trained.image_size, trained.channels], tf.float32)
     outputs = extractor.get_concrete_function(images).structured_outputs
     return {name: tuple(output.shape[1:]) for name, output in outputs.items()}
 

@@ -83,7 +83,8 @@ class Pictures:
         for image, heat, result in zip(batch.images, self._maps(batch.images, class_ids), results, strict=True):
             path = self._paths[result["image"]]
             part = path.with_name(f".{path.name}.part")
-            _draw(part, as_picture(image, self._trained.preprocess), heat, result)
+            picture = as_picture(image, self._trained.preprocess)
+            _draw(part, np.broadcast_to(picture, [*picture.shape[:2], 3]), heat, result)
             os.replace(part, path)
 
 
@@ -91,11 +92,11 @@ def as_picture(image, preprocess):
     """Undoes the scaling of a preprocessing: exactly where it is linear, else by stretching from black to white.
 
     Args:
-      image: Preprocessed, float32 [height, width, 3].
-      preprocess: What made it, of uint8 [height, width, 3].
+      image: Preprocessed, float32 [height, width, channels].
+      preprocess: What made it, of uint8 [height, width, channels].
 
     Returns:
-      float32 [height, width, 3] in 0..1.
+      float32 [height, width, channels] in 0..1.
     """
     black, white = (preprocess(np.full(image.shape, level, np.uint8)).numpy() for level in (0, 255))
     if not np.all(white > black):  # It standardises each image by itself, and these two are flat.

@@ -95,7 +95,7 @@ def _from_stdin(data):
     return list_images([line for line in map(str.strip, lines) if line and line != STDIN])
 
 
-def read_pixels(item):
+def read_pixels(item, channels=3):
     """Reads and decodes an image.
 
     Every kind of file becomes what it would be in a record: grey is spread over three channels, palettes are looked up,
@@ -103,16 +103,17 @@ def read_pixels(item):
 
     Args:
       item: An ImageItem.
+      channels: 3, or 1 for the grey image.
 
     Returns:
-      uint8 [height, width, 3].
+      uint8 [height, width, channels].
 
     Raises:
       BadFileError: If it cannot be read or is no whole image; its text is the reason alone.
     """
     data = _bytes_of(item)
     encoded = encode_for_records(data).encoded
-    pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+    pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False).numpy()
     return _upright(pixels, data) if item.upright else pixels
 
 

@@ -16,8 +16,9 @@ class TrainedNetwork(NamedTuple):
 
     Attributes:
       model: A SlimModel.
-      preprocess: A tf.function from uint8 [height, width, 3] to float32 [image_size, image_size, 3].
+      preprocess: A tf.function from uint8 [height, width, channels] to float32 [image_size, image_size, channels].
       image_size: Height and width of the network's input in pixels.
+      channels: Channels of its input.
       label_names: A name for each class; None when the checkpoint has none.
       checkpoint: The prefix that was read.
     """
@@ -25,6 +26,7 @@ class TrainedNetwork(NamedTuple):
     model: SlimModel
     preprocess: object
     image_size: int
+    channels: int
     label_names: list | None
     checkpoint: str
 
@@ -60,7 +62,9 @@ def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=N
     recorded = description["preprocessing"]
     settings = recorded if preprocessing_name in (None, recorded["name"]) else {"name": preprocessing_name}
     size = image_size or recorded.get("image_size") or model.default_image_size
-    return TrainedNetwork(model, _preprocess(settings, size), size, description["label_names"], prefix)
+    channels = model.settings.get("input_channels", 3)
+    preprocess = _preprocess(settings, size, channels)
+    return TrainedNetwork(model, preprocess, size, channels, description["label_names"], prefix)
 
 
 def _foreign(prefix, model_name):
@@ -75,7 +79,7 @@ def _foreign(prefix, model_name):
     }
 
 
-def _preprocess(settings, size):
+def _preprocess(settings, size, channels):
     function = preprocessing.get_preprocessing(settings, is_training=False)
-    signature = [tf.TensorSpec([None, None, 3], tf.uint8)]
+    signature = [tf.TensorSpec([None, None, channels], tf.uint8)]
     return tf.function(lambda image: function(image, output_height=size, output_width=size), signature, autograph=False)

@@ -51,13 +51,14 @@ class NetworkGraph(NamedTuple):
     fields: dict
 
 
-def trace(model_name, num_classes, image_size, **settings):
+def trace(model_name, num_classes, image_size, input_channels=3, **settings):
     """Builds a network for one image of image_size x image_size, without weights.
 
     Args:
       model_name: A name of `nets_factory.NETWORKS`.
       num_classes: Classes; None or 0 for features.
       image_size: Height and width in pixels.
+      input_channels: Channels of the image.
       **settings: Other settings of `nets_factory.create_model`; those that change no shape are passed over.
 
     Returns:
@@ -71,7 +72,7 @@ def trace(model_name, num_classes, image_size, **settings):
     with tf.Graph().as_default() as graph, warnings.catch_warnings():
         # tf-slim calls TensorFlow's legacy layers by deprecated names, once for each layer.
         warnings.simplefilter("ignore", UserWarning)
-        images = tf.compat.v1.placeholder(tf.float32, [1, image_size, image_size, 3])
+        images = tf.compat.v1.placeholder(tf.float32, [1, image_size, image_size, input_channels])
         _, end_points = network_fn(images, **network_arguments)
     return NetworkGraph(graph, end_points, receptive_fields(graph, images))
 

@@ -7,7 +7,7 @@ from inference_toys import run
 from PIL import Image
 
 from command_line import UserError
-from data.preprocessing import get_preprocessing
+from inference import network
 from inference.grad_cam import GradCam, as_picture
 from nets import nets_factory
 
@@ -28,9 +28,7 @@ def test_maps_of_a_v1_network_are_zhous_class_activation_maps():
 
 @pytest.mark.parametrize("name", ["vgg", "inception", "torchvision", "digits", "cifar"])
 def test_a_picture_is_what_was_preprocessed(name):
-    def preprocess(image):
-        return get_preprocessing(name)(tf.constant(image), 32, 32)
-
+    preprocess = network._preprocess({"name": name}, 32, 3)
     pixels = np.random.default_rng(0).integers(0, 256, [32, 32, 3], np.uint8)
     pixels[0, 0], pixels[0, 1] = 0, 255
     picture = as_picture(preprocess(pixels).numpy(), preprocess)

@@ -90,3 +90,11 @@ def test_a_truncated_or_missing_file_says_so(photos):
         read_pixels(ImageItem("x", data[: len(data) // 2]))
     with pytest.raises(BadFileError, match="it cannot be read .No such file"):
         read_pixels(ImageItem(str(photos / "missing.png")))
+
+
+def test_grey_networks_get_one_channel(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, [5, 7], np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(
+        read_pixels(ImageItem(str(tmp_path / "grey.png")), channels=1), grey[:, :, np.newaxis]
+    )
