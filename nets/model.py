@@ -121,7 +121,7 @@ class SlimModel(tf.Module):
           end_points: Names as in `features`.
 
         Returns:
-          A tf.function: preprocessed images [batch, height, width, channels] -> a dict of the names as given -> activations.
+          A tf.function: images as in `features` -> a dict of the names as given -> activations.
 
         Raises:
           UserError: If a name is unknown; the message lists the known ones.
