@@ -7,6 +7,7 @@ root pool padded on both sides.
 Source: https://github.com/keras-team/keras/tree/master/keras/src/applications (resnet.py, resnet_v2.py).
 """
 
+import logging
 import string
 
 import numpy as np
@@ -207,5 +208,11 @@ def write(path, structure, tensors, num_classes, preprocessing):
     keras_models.set_weights(model, tensors)
     if path.name.endswith(".weights.h5"):
         model.save_weights(path)
-    else:
+        return
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # Keras advises against .h5, which is what was asked for.
+    try:
         model.save(path)
+    finally:
+        logger.setLevel(level)

@@ -32,19 +32,19 @@ def check(structure, settings, image_size, library, has, stride_placement, root_
     for setting in sorted(set(settings) - _HARMLESS - _WEIGHED):
         raise UserError(f"{library} has no {name} with {setting}={settings[setting]!r}")
     if settings["projections"] == "every_first_unit" and not structure.bottleneck:
-        raise UserError(f"this {name} has a convolution in the shortcut of block 1, {library}'s has none there")
+        raise UserError(f"this {name} has a convolution in the shortcut of block 1, {library} has none there")
     if settings["stride_placement"] != stride_placement:
         placed = {"first_unit": "the 3x3 of a block's first unit (v1.5)", "last_unit": "the layer before it, as v1"}
         if structure.version == 2 or not structure.bottleneck:
             placed = {"first_unit": "a block's first unit", "last_unit": "a block's last unit"}
         ours, theirs = placed[settings["stride_placement"]], placed[stride_placement]
         raise UserError(
-            f"this {name} strides in {ours}, {library}'s in {theirs}: with the same weights that is another function"
+            f"this {name} strides in {ours}, {library} in {theirs}: with the same weights that is another function"
         )
     if settings["root_pool_padding"] != root_pool_padding and not _pads_alike(structure, image_size):
         sides = {"same": "below and to the right only", "symmetric": "on all four sides"}
         raise UserError(
-            f"this {name} pads its root pool {sides[settings['root_pool_padding']]}, {library}'s "
+            f"this {name} pads its root pool {sides[settings['root_pool_padding']]}, {library} "
             f"{sides[root_pool_padding]}: at {image_size} pixels that is another function"
         )
 
