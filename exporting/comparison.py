@@ -54,9 +54,9 @@ class Comparison:
             largest = self._largest.setdefault(name, [0.0, 0.0])
             with np.errstate(invalid="ignore"):
                 difference = np.abs(actual[name] - expected[name]).max()
-            # Not max(): it would lose a NaN.
-            largest[0] = difference if not difference <= largest[0] else largest[0]
-            largest[1] = max(largest[1], np.abs(expected[name]).max())
+            # Not max(), which may lose a NaN.
+            largest[0] = np.maximum(largest[0], difference)
+            largest[1] = np.maximum(largest[1], np.abs(expected[name]).max())
         if CLASSES in actual:
             self._check_classes(actual)
         self._note_size(len(next(iter(expected.values()))))

@@ -23,6 +23,7 @@ class Runtime:
     """
 
     def __init__(self, format_name, path):
+        self._format_name = format_name
         self._command = [sys.executable, "-P", str(_WORKER), format_name, str(pathlib.Path(path).resolve())]
 
     def __enter__(self):
@@ -82,5 +83,5 @@ class Runtime:
             self._errors.seek(0)
             lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
             raise UserError(
-                f"the export cannot be run ({self._command[3]}, exit status {self._process.returncode}): {lines[-1]}"
+                f"the {self._format_name} export cannot be run (exit status {self._process.returncode}): {lines[-1]}"
             ) from error
