@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-CROPS = ("inception", "torchvision", "vgg")
+CROPS = ("inception", "resnet", "torchvision", "vgg")
 _TRIES = 10
 
 

@@ -6,7 +6,8 @@ makes photographs and thumbnails of its own (a data set of JPEGs is taken with -
 
 * jpeg: images a second a core from JPEG records to float32 crops, of this zoo, of simplejpeg with Pillow in processes
   of one thread, of PyTorch's DataLoader with Pillow, and of plain tf.data. All draw their crops in the same way, that
-  of --preprocessing; only this zoo's inception shifts colours too.
+  of --preprocessing. Pillow averages over the pixels that it leaves out, as this zoo does for torchvision alone; only
+  this zoo's inception shifts colours.
 * cifar: images a second from a cached data set of thumbnails, augmented, and what training a ResNet-20 takes of them.
 * step: a training step of --model on batches of JPEG records, and on one batch that is ready.
 
@@ -45,7 +46,7 @@ class InputConfig:
     """Records of JPEGs for jpeg and step; None for photographs made here."""
     split: str | None = None
     """Of --dataset_dir; None for the one to train on."""
-    preprocessing: Literal["inception", "torchvision", "vgg"] = "torchvision"
+    preprocessing: Literal["inception", "resnet", "torchvision", "vgg"] = "resnet"
     """Whose crops jpeg makes."""
     evaluation: bool = False
     """Whether jpeg makes the crops of evaluation instead of training."""
