@@ -41,7 +41,8 @@ def export(config, show=lambda text: None):
     preprocess = functools.partial(
         preprocessing.get_preprocessing(description["preprocessing"]), output_height=size, output_width=size
     )
-    network = _network(config, form, prefix, description, preprocess, size)
+    batches, count = _batches(config, dataset, split, preprocess, description["labels_offset"], size)
+    network = _network(config, form, prefix, model, description, preprocess, size)
     show(
         f"{model.name} from {prefix} as {config.format}, {config.precision}, norms folded\n"
         f"in   {_describe_tensor('images', network.description['input'])}, preprocessed ({config.input_format}, "
@@ -61,7 +62,6 @@ def export(config, show=lambda text: None):
         with command_line.stderr_kept_for_errors(), contextlib.redirect_stdout(sys.stderr):
             _write(config, form, network, path, calibration)
         with Runtime(config.format, path) as runtime:
-            batches, count = _batches(config, dataset, split, preprocess, description["labels_offset"], size)
             with Progress("comparing", count, "images") as progress:
                 compared = comparison.compare(
                     model, network, runtime, form.SIGNATURES, batches, tolerance, progress.advance
@@ -178,10 +178,11 @@ def _check_labels(dataset, model, description):
         print(f"warning: {text}", file=sys.stderr)
 
 
-def _network(config, form, prefix, description, preprocess, size):
+def _network(config, form, prefix, model, description, preprocess, size):
     """The network to write, in the dtype that the format wants it computed in."""
     dtype = form.COMPUTE_DTYPES.get(config.precision, "float32")
-    model, _ = nets_factory.load_model(prefix, compute_dtype=dtype, data_format="NHWC")
+    if dtype != "float32":
+        model, _ = nets_factory.load_model(prefix, compute_dtype=dtype, data_format="NHWC")
     end_points = [name.strip() for name in config.end_points.split(",") if name.strip()]
     recorded = {key: description[key] for key in ("network", "labels_offset", "label_names")}
     recorded["preprocessing"] = description["preprocessing"] | {"image_size": size}

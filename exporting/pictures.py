@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
 
 def from_records(dataset, split, preprocess, labels_offset, count, batch_size):
-    """Yields the first `count` records of a split as Batches of 1, 3, then `batch_size`.
+    """Gives the first `count` records of a split as Batches of 1, 3, then `batch_size`, one after the other.
 
     Args:
       dataset: A `data.catalog.Dataset`.
@@ -40,9 +40,11 @@ def from_records(dataset, split, preprocess, labels_offset, count, batch_size):
       count: At most so many.
       batch_size: Of the later batches.
 
+    Returns:
+      A generator. In its loop a bad record is a DataError.
+
     Raises:
       UserError: If the split is missing or has fewer records than the first batches.
-      DataError: If a record is bad.
     """
     count = min(count, dataset.num_records(split))
     if count < sum(FIRST_BATCHES):
@@ -50,6 +52,10 @@ def from_records(dataset, split, preprocess, labels_offset, count, batch_size):
             f"split {split} of data set {dataset.name} has {count} records, expected at least {sum(FIRST_BATCHES)}: "
             "name a larger one with --dataset_split_name, or --num_images=0 for generated pictures"
         )
+    return _read(dataset, split, preprocess, labels_offset, count, batch_size)
+
+
+def _read(dataset, split, preprocess, labels_offset, count, batch_size):
     examples = records.evaluation_batches(dataset, split, preprocess, 1, labels_offset).unbatch()
     files = tf.data.TFRecordDataset(dataset.files(split)).map(_encoded)
     with records.explain_errors(dataset, split, labels_offset):

@@ -32,7 +32,7 @@ def write(network, path, calibration=None):
             to_onnx.write(network, source, calibration)
         else:
             source = pathlib.Path(folder) / "saved_model"
-            to_saved_model.write(network, source)
+            to_saved_model.write_signatures(source, serving_default=network.function)
         model = openvino.convert_model(source)
         for name, text in network.texts().items():
             model.set_rt_info(text, [name])

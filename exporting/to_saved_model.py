@@ -22,27 +22,28 @@ EXTRA_ASSETS = "assets.extra"
 def write(network, path, calibration=None):
     """Writes an ExportedNetwork as the folder `path`."""
     del calibration
-    module = tf.Module()
     pixels_shape = [None, 3, None, None] if network.input_shape[1] == 3 else [None, None, None, 3]
-    module.images = network.function
-    module.image_bytes = _signature(
+    image_bytes = _signature(
         lambda image_bytes: network.function(network.preprocess_bytes(image_bytes)),
         tf.TensorSpec([None], tf.string, name="image_bytes"),
     )
-    module.raw_images = _signature(
+    raw_images = _signature(
         lambda raw_images: network.function(network.preprocess_pixels(raw_images)),
         tf.TensorSpec(pixels_shape, tf.uint8, name="raw_images"),
     )
-    signatures = {
-        "serving_default": module.images,
-        "image_bytes": module.image_bytes,
-        "raw_images": module.raw_images,
-    }
-    tf.saved_model.save(module, str(path), signatures=signatures)
+    write_signatures(path, serving_default=network.function, image_bytes=image_bytes, raw_images=raw_images)
     folder = pathlib.Path(path) / EXTRA_ASSETS
     folder.mkdir()
     for name, text in network.texts().items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def write_signatures(path, **functions):
+    """Writes a SavedModel of tf.functions that have an input signature; other formats are converted from such a one."""
+    module = tf.Module()
+    for name, function in functions.items():
+        setattr(module, name, function)
+    tf.saved_model.save(module, str(path), signatures=functions)
 
 
 def _signature(function, spec):

@@ -30,7 +30,7 @@ def write(network, path, calibration=None):
     float32 outputs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        to_saved_model.write(network, f"{folder}/saved_model")
+        to_saved_model.write_signatures(f"{folder}/saved_model", serving_default=network.function)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             f"{folder}/saved_model", signature_keys=["serving_default"]
         )

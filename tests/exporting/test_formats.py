@@ -143,7 +143,7 @@ def test_pre_activation_networks_and_nchw(form, v2, tmp_path):
         ("saved_model", "bfloat16"),
         ("onnx", "float16"),
         ("onnx", "int8"),
-        ("openvino", "float16"),
+        pytest.param("openvino", "float16", marks=pytest.mark.slow),
         ("openvino", "int8"),
         pytest.param("tflite", "float16", marks=pytest.mark.slow),
         ("tflite", "int8"),

@@ -14,9 +14,9 @@ from nets.folding import FoldedModel, fold
 CASES = {
     "resnet_cifar_v1_20": (32, {}),
     "resnet_cifar_v2_20": (32, {"shortcut": "projection", "projections": "every_first_unit"}),
-    "resnet_v1_18": (64, {"batch_norm_epsilon": 1e-3}),
+    "resnet_v1_18": (64, {"depth_multiplier": 1 / 8, "batch_norm_epsilon": 1e-3}),
     "resnet_v1_5_50": (64, {"depth_multiplier": 1 / 8, "root_pool_padding": "symmetric"}),
-    "resnet_v2_18": (64, {}),
+    "resnet_v2_18": (64, {"depth_multiplier": 1 / 8, "root_pool_padding": "symmetric"}),
     "resnet_v2_50": (65, {"depth_multiplier": 1 / 8, "output_stride": 8}),
 }
 
