@@ -10,7 +10,8 @@ from weights_toys import CLASSES, SIDE, assert_same_logits, flags, kind_of, pict
 
 from command_line import UserError
 from nets import nets_factory
-from weights import keras_files
+from weights import keras as keras_weights
+from weights import keras_files, mapping, places
 from weights.exporting import export_weights
 from weights.importing import import_weights
 
@@ -143,6 +144,20 @@ def with_old_names(model):
     return renamed
 
 
+def test_old_names_are_the_same_places(tmp_path, v1):
+    structure = places.structure_of("resnet_v1_50")
+    old, today = [
+        mapping.to_ours(keras_weights, structure, tensors, "where_shapes_differ", True)
+        for tensors in (with_old_names(v1), values_of(v1))
+    ]
+    assert old.keys() == today.keys() and len(old) == 267
+    for name, value in today.items():
+        np.testing.assert_array_equal(old[name], value, err_msg=name)
+    source = write_tensorflow_js(tmp_path / "js", with_old_names(v1), old_layers(epsilon=0.003))
+    assert keras_weights.settings(structure, keras_weights.read(source, False))["batch_norm_epsilon"] == 0.003
+
+
+@pytest.mark.slow
 def test_old_names_and_an_old_epsilon(tmp_path, v1):
     source = write_tensorflow_js(tmp_path / "js", with_old_names(v1), old_layers(epsilon=0.001))
     (source / "labels.json").write_text(json.dumps({str(number): f"name {number}" for number in range(CLASSES)}))

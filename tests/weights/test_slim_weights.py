@@ -7,7 +7,7 @@ from weights_toys import CLASSES, SIDE, assert_same_logits, flags, kind_of, valu
 
 from command_line import UserError
 from nets import checkpoints, nets_factory
-from weights import places
+from weights import places, slim
 from weights.exporting import export_weights
 from weights.importing import import_weights
 
@@ -63,20 +63,16 @@ def test_a_v1_file_with_all_that_training_left_in_it(tmp_path):
 
 
 def test_moving_averages_take_the_place_of_the_weights(tmp_path):
-    shapes = {
-        name: variable.shape
-        for name, variable in nets_factory.create_model("resnet_v2_50", 2).variables_by_name.items()
-    }
-    random = np.random.default_rng(10)
-    plain = {name: value_for(shape, kind_of(name), random) for name, shape in shapes.items()}
-    # Slim averages what it trains; a variable without an average keeps its value.
-    averages = {name + SHADOW: 2 * value for name, value in plain.items() if "moving_" not in name}
-    checkpoints.write(tmp_path / "model.ckpt-3", plain | averages)
-    config = {"source_format": "slim", "model_name": "resnet_v2_50", "use_moving_averages": True}
-    import_weights(flags(tmp_path / "model.ckpt-3", tmp_path / "ours", **config))
-    reader = checkpoints.reader(tmp_path / "ours")
-    for name, value in plain.items():
-        np.testing.assert_array_equal(reader.get_tensor(name), value if "moving_" in name else 2 * value)
+    plain = {"net/conv1/weights": np.ones([2]), "net/conv1/biases": np.ones([3]), "net/mean_rgb": np.arange(3.0)}
+    # What was not averaged keeps its value.
+    others = {"net/conv1/weights" + SHADOW: np.full([2], 5.0), "net/conv1/weights/Momentum": np.ones([2])}
+    checkpoints.write(tmp_path / "model.ckpt-3", plain | others | {"global_step": np.int64(3)})
+    for use_moving_averages, weights in ((False, 1.0), (True, 5.0)):
+        found = slim.read(tmp_path / "model.ckpt-3", use_moving_averages)
+        assert sorted(found.tensors) == ["conv1/biases", "conv1/weights"]
+        np.testing.assert_array_equal(found.tensors["conv1/weights"], [weights] * 2)
+        np.testing.assert_array_equal(found.tensors["conv1/biases"], [1] * 3)
+        assert found.facts["mean_rgb"] == [0, 1, 2]
 
 
 @pytest.mark.slow
