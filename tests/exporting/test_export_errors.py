@@ -11,6 +11,7 @@ from exporting_toys import CLASS_NAMES, config
 
 from command_line import UserError
 from exporting import formats, to_tflite
+from exporting.destination import Destination
 from exporting.export import export
 from exporting.runtime import Runtime
 from nets import checkpoints
@@ -128,12 +129,37 @@ def test_data_sets_of_other_labels(cifar_v1, toy_dir, out, tmp_path):
 
 
 def test_an_export_over_the_tolerance_is_not_left(cifar_v1, tmp_path):
-    path = tmp_path / "model.tflite"
+    path = tmp_path / "model.onnx"
     path.write_bytes(b"an earlier one")
     with pytest.raises(UserError, match=r"logits by .* of its largest value, tolerance 1e-09; nothing was written"):
-        export(config(cifar_v1, "tflite", path, tolerance=1e-9, overwrite=True, num_images=0))
+        export(config(cifar_v1, "onnx", path, tolerance=1e-9, overwrite=True, num_images=0))
     assert path.read_bytes() == b"an earlier one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def write_saved_model(folder, text):
+    folder.mkdir()
+    (folder / "saved_model.pb").write_text(text, encoding="utf-8")
+
+
+def test_an_earlier_export_is_replaced_whole(tmp_path):
+    write_saved_model(tmp_path / "model", "earlier")
+    (tmp_path / "model" / "stale").touch()
+    with Destination(tmp_path / "model", (), overwrite=True).writing() as part:
+        write_saved_model(part, "later")
+        assert (tmp_path / "model" / "stale").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "saved_model.pb"]
+    assert (tmp_path / "model" / "saved_model.pb").read_text(encoding="utf-8") == "later"
+    pair = Destination(tmp_path / "model.xml", (".xml", ".bin"), overwrite=False)
+    with pytest.raises(RuntimeError), pair.writing() as part:
+        part.touch()
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pair.writing() as part:
+        part.write_bytes(b"12")
+        part.with_suffix(".bin").write_bytes(b"345")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.bin", "model.xml"]
+    assert pair.size() == 5
 
 
 def test_what_a_converter_raises_is_one_line(cifar_v1, out, monkeypatch):

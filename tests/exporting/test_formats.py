@@ -121,7 +121,15 @@ def test_figures_say_what_was_compared(exported):
     )
 
 
-@pytest.mark.parametrize("form", SUFFIX)
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("saved_model", marks=pytest.mark.slow),
+        "onnx",
+        "openvino",
+        pytest.param("tflite", marks=pytest.mark.slow),
+    ],
+)
 def test_pre_activation_networks_and_nchw(form, v2, tmp_path):
     path = tmp_path / f"model{SUFFIX[form]}"
     result = export(config(v2, form, path, input_format="NCHW", end_points="block4"))
