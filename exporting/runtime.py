@@ -1,5 +1,6 @@
 """An export at work: its own runtime, in a process that has none of our code."""
 
+import contextlib
 import os
 import pathlib
 import pickle
@@ -47,7 +48,8 @@ class Runtime:
         return self
 
     def __exit__(self, *error):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # It has failed with a batch half sent.
+            self._process.stdin.close()
         if error and error[0] is not None:
             self._process.kill()
         self._process.wait()
@@ -68,17 +70,15 @@ class Runtime:
         Raises:
           UserError: If the runtime fails; the message ends with what it said.
         """
-        try:
+        with contextlib.suppress(BrokenPipeError):  # It has failed: the reply says why.
             pickle.dump((signature, inputs), self._process.stdin)
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # It has failed: why, is told below.
         return self._reply()
 
     def _reply(self):
         try:
             return pickle.load(self._process.stdout)
-        except EOFError as error:
+        except (EOFError, pickle.UnpicklingError) as error:
             self._process.wait()
             self._errors.seek(0)
             lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]

@@ -192,6 +192,9 @@ def test_wrong_inputs_are_told_by_the_runtime(tmp_path):
         np.testing.assert_array_equal(runtime.run({"x": np.float32([3])})["y"], [-3])
         with pytest.raises(UserError, match="the onnx export cannot be run"):
             runtime.run({"z": np.float32([3])})
+        # It is gone: a batch that no pipe can hold is neither sent nor waited for.
+        with pytest.raises(UserError, match="the onnx export cannot be run"):
+            runtime.run({"x": np.zeros(1_000_000, np.float32)})
 
 
 def test_calibration_draws_from_all_of_the_split_and_every_record_once(toy_dir):
