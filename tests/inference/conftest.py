@@ -8,14 +8,24 @@ import pytest
 from inference_toys import NAMES, write_checkpoint
 from PIL import Image
 
-from nets import nets_factory
+from nets import nets_factory, resnet_cifar
 
 
-@pytest.fixture(scope="session")
+# Of a module's scope: a session's would show the row to the tests of other folders.
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network():
+    """The row resnet_cifar_v1_8, for these tests only."""
+    with pytest.MonkeyPatch.context() as patch:
+        row = nets_factory.Network(resnet_cifar.resnet_cifar_v1(8), "cifar")
+        patch.setitem(nets_factory.NETWORKS, "resnet_cifar_v1_8", row)
+        yield
+
+
+@pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A folder with a checkpoint of 20 layers and seven classes, with weights as they start."""
+    """A folder with a checkpoint of 8 layers and seven classes, with weights as they start."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    write_checkpoint(folder, nets_factory.create_model("resnet_cifar_v1_20", len(NAMES)), NAMES)
+    write_checkpoint(folder, nets_factory.create_model("resnet_cifar_v1_8", len(NAMES)), NAMES)
     return folder
 
 

@@ -49,13 +49,13 @@ def test_bad_images_are_named_and_the_batch_does_not_matter(checkpoint, photos):
 
 
 def test_a_checkpoint_without_names_shows_class_ids(photos, tmp_path):
-    model = nets_factory.create_model("resnet_cifar_v1_20", 3)
+    model = nets_factory.create_model("resnet_cifar_v1_8", 3)
     write_checkpoint(tmp_path, model, None)
     results, _ = run(tmp_path, photos / "a.png")
     assert [row["name"] for row in results[0]["predictions"]] == [None] * 3
     # A foreign one is known by the name of its network alone.
     (tmp_path / "model.json").unlink()
-    foreign, _ = run(tmp_path, photos / "a.png", model_name="resnet_cifar_v1_20", preprocessing_name="digits")
+    foreign, _ = run(tmp_path, photos / "a.png", model_name="resnet_cifar_v1_8", preprocessing_name="digits")
     assert foreign == results
     with pytest.raises(UserError, match="no model.json beside checkpoint .*--model_name"):
         run(tmp_path, photos / "a.png")
@@ -66,7 +66,7 @@ def test_a_checkpoint_without_names_shows_class_ids(photos, tmp_path):
     [
         ({"top_k": 0}, "--top_k is 0, expected at least 1"),
         ({"image_size": 0}, "--image_size is 0"),
-        ({"model_name": "resnet_v1_50"}, "--model_name is resnet_v1_50, but .* is a resnet_cifar_v1_20"),
+        ({"model_name": "resnet_v1_50"}, "--model_name is resnet_v1_50, but .* is a resnet_cifar_v1_8"),
         ({"images": ()}, "no images given"),
         ({"preprocessing_name": "sepia"}, "unknown preprocessing 'sepia': known are"),
     ],
@@ -78,14 +78,14 @@ def test_flags_that_do_not_fit_are_refused(flags, message, checkpoint, photos):
 
 
 def test_spoilt_weights_are_an_error(photos, tmp_path):
-    model = nets_factory.create_model("resnet_cifar_v1_20", 3)
-    model.variables_by_name["resnet_cifar_v1_20/logits/biases"].assign([np.nan, 0, 0])
+    model = nets_factory.create_model("resnet_cifar_v1_8", 3)
+    model.variables_by_name["resnet_cifar_v1_8/logits/biases"].assign([np.nan, 0, 0])
     write_checkpoint(tmp_path, model, None)
     with pytest.raises(UserError, match="not finite: the weights of .* are spoilt"):
         run(tmp_path, photos / "a.png")
 
 
 def test_a_network_without_classes_is_refused(photos, tmp_path):
-    write_checkpoint(tmp_path, nets_factory.create_model("resnet_cifar_v1_20", None), None)
+    write_checkpoint(tmp_path, nets_factory.create_model("resnet_cifar_v1_8", None), None)
     with pytest.raises(UserError, match="has no classes: it can only give features"):
         run(tmp_path, photos / "a.png")

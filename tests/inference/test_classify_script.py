@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from inference_toys import NAMES, write_checkpoint
+
+from nets import nets_factory
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -15,6 +18,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 def classify(*arguments, **options):
     command = [sys.executable, str(ROOT / "classify_images.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Of the smallest network of the table: a process of its own knows no smaller one."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    write_checkpoint(folder, nets_factory.create_model("resnet_cifar_v1_20", len(NAMES)), NAMES)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +52,3 @@ def test_csv_from_paths_on_stdin(checkpoint, _photos):
     rows = list(csv.DictReader(io.StringIO(run.stdout)))
     assert [(row["image"], row["rank"]) for row in rows[4:6]] == [("a.png", "5"), ("b.jpg", "1")]
     assert list(rows[0]) == ["image", "rank", "class_id", "name", "probability"]
-
-
-def test_a_bad_flag_is_one_line(checkpoint, tmp_path):
-    run = classify(f"--checkpoint_path={checkpoint}", tmp_path)
-    assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.startswith(f"error: folder {tmp_path} holds no image: expected files that end in")
-    assert run.stderr.count("\n") == 1

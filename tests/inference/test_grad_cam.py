@@ -14,12 +14,12 @@ from nets import nets_factory
 
 def test_maps_of_a_v1_network_are_zhous_class_activation_maps():
     # Zhou et al., arXiv:1512.04150: behind a pooled linear head, sum_k w[k, class] * A[k], here over 8 x 8 places.
-    model = nets_factory.create_model("resnet_cifar_v1_20", 7)
+    model = nets_factory.create_model("resnet_cifar_v1_8", 7)
     images = tf.constant(np.random.default_rng(0).normal(size=[3, 32, 32, 3]).astype(np.float32))
     class_ids = [4, 0, 6]
     maps = GradCam(model)(images, class_ids)
     activations = model.features(images, ["block3"])["block3"].numpy()
-    weights = model.variables_by_name["resnet_cifar_v1_20/logits/weights"].numpy()[0, 0]
+    weights = model.variables_by_name["resnet_cifar_v1_8/logits/weights"].numpy()[0, 0]
     expected = np.einsum("nhwk,kn->nhw", activations, weights[:, class_ids]) / 64
     assert maps.shape == (3, 8, 8)
     np.testing.assert_allclose(maps, np.maximum(expected, 0), rtol=1e-3, atol=1e-5)
