@@ -14,7 +14,7 @@ from inference.extract import ExtractConfig, extract, list_end_points
 
 
 def main(config):
-    """Extracts, or lists what can be; returns 1 when an image could not be read."""
+    """Extracts, or lists what can be; returns 1 when an image could not be read, 130 when interrupted."""
     if config.list_end_points:
         _print_rows(list_end_points(config))
         return 0
@@ -22,7 +22,11 @@ def main(config):
     def on_failure(name, reason):
         print(f"warning: {name}: {reason}", file=sys.stderr)
 
-    count, failed = extract(config, print, on_failure)
+    try:
+        count, failed = extract(config, print, on_failure)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from there", file=sys.stderr)
+        return 130
     print(f"{config.output}: features of {count} images")
     if failed:
         print(f"error: {failed} of {count + failed} images could not be read and are not in it", file=sys.stderr)

@@ -13,6 +13,7 @@ import matplotlib.figure
 import matplotlib.patches
 
 from command_line import UserError
+from reports.network_table import short_number
 
 ENDINGS = (".svg", ".png", ".pdf")
 _DOTS_PER_INCH = 120
@@ -147,7 +148,7 @@ class _Column:
         work = sum(row["multiply_adds"] for row in rows)
         count = f"{len(self._units)} units, " if self._units else ""
         _text(axes, left, _TOP - 0.58, self._name, weight="bold", size=11, ha="left")
-        note = f"{count}{_short(parameters)} parameters, {_short(work)} multiply-adds"
+        note = f"{count}{short_number(parameters)} parameters, {short_number(work)} multiply-adds"
         _text(axes, left, _TOP - 0.38, note, size=7, ha="left", color=_QUIET)
         y = _TOP
         if self._name == "root":
@@ -270,10 +271,3 @@ def _layer_text(layer, what):
 
 def _size(shape):
     return "\N{MULTIPLICATION SIGN}".join(map(str, shape))
-
-
-def _short(number):
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return str(number)

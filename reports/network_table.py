@@ -113,7 +113,7 @@ def _shortcut(layers, shape, output):
 
 
 def print_table(description, console):
-    """Prints a description as a table.
+    """Prints a description as a table; a narrow one where 110 columns do not fit.
 
     Args:
       description: As `describe` gives it.
@@ -122,51 +122,67 @@ def print_table(description, console):
     import rich.box
     import rich.table
 
+    narrow = console.width < 110
+    texts = [_texts(row, narrow) for row in description["rows"]]
+    sums = _number(description["parameters"], narrow), _number(description["multiply_adds"], narrow)
     table = rich.table.Table(
         title="{model_name} at {image_size} x {image_size} pixels, {num_classes} classes".format(**description),
         box=rich.box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0) if narrow else (0, 1),
         pad_edge=False,
         show_footer=True,
     )
     table.add_column("part", "total", no_wrap=True)
-    table.add_column("layers")
-    table.add_column("shortcut")
-    for heading, footer in (
-        ("output", ""),
-        ("stride", ""),
-        ("field", ""),
-        ("parameters", f"{description['parameters']:,}"),
-        ("multiply-adds", f"{description['multiply_adds']:,}"),
-    ):
-        table.add_column(heading, footer, justify="right", no_wrap=True)
+    table.add_column("layers", min_width=9)
+    table.add_column("shortcut", no_wrap=True)
+    for heading in list(texts[0])[3:]:
+        footer = {"parameters": sums[0], "multiply-adds": sums[1]}.get(heading, "")
+        table.add_column(
+            heading.replace("multiply", "mult") if narrow else heading, footer, justify="right", no_wrap=True
+        )
     before = None
-    for row in description["rows"]:
-        block = row["name"].partition("/")[0]
+    for row in texts:
+        block = row["part"].partition("/")[0]
         if before is not None and block != before and "block" in before + block:
             table.add_section()
         before = block
-        table.add_row(*_texts(row))
+        table.add_row(*row.values())
     console.print(table)
     console.print(
         "output: height x width x channels; stride: image pixels from one place of the map to the next; field: side "
-        "of the\nreceptive field in pixels; parameters: those that training changes; multiply-adds: of the "
+        "of the receptive field in pixels; parameters: those that training changes; multiply-adds: of the "
         "convolutions, one image",
         markup=False,
     )
 
 
-def _texts(row):
-    layers = ", ".join(layer_text(layer) for layer in row["layers"])
-    return (
-        row["name"],
-        layers,
-        row["shortcut"] or "",
-        "x".join(map(str, row["output"])),
-        str(row["output_stride"] or "-"),
-        str(row["receptive_field"] or "all"),
-        f"{row['parameters']:,}",
-        f"{row['multiply_adds']:,}",
-    )
+def _texts(row, narrow):
+    """The cells of a row by heading."""
+    cells = {
+        "part": row["name"],
+        "layers": ", ".join(layer_text(layer) for layer in row["layers"]),
+        "shortcut": row["shortcut"] or "",
+        "output": "x".join(map(str, row["output"])),
+        "stride": str(row["output_stride"] or "-"),
+        "field": str(row["receptive_field"] or "all"),
+        "parameters": _number(row["parameters"], narrow),
+        "multiply-adds": _number(row["multiply_adds"], narrow),
+    }
+    if narrow:
+        del cells["stride"]  # The sizes of the maps show it.
+    return cells
+
+
+def _number(value, narrow):
+    return short_number(value) if narrow else f"{value:,}"
+
+
+def short_number(value):
+    """A count in few characters: "3.48 G", "40.6 M", "464"."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)
 
 
 def layer_text(layer):

@@ -98,3 +98,12 @@ def test_the_table_shows_every_row_and_the_sums():
     assert total.split() == ["total", "269,722", "40,551,040"]
     (unit,) = [line for line in lines if "block2/unit_1" in line]
     assert "3x3 32 /2, 3x3 32" in unit and "identity_pad" in unit and "16x16x32" in unit
+
+
+def test_a_narrow_terminal_gets_whole_rows():
+    text = io.StringIO()
+    network_table.print_table(network_table.describe("resnet_v2_18"), rich.console.Console(file=text, width=80))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text.getvalue()
+    assert any(line.split() == ["total", "11.7", "M", "1.81", "G"] for line in lines)
