@@ -34,8 +34,8 @@ import pytest
 import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Of pages that are not run here: data.md has a test beside its code, weights.md needs files that a reader brings.
-OTHERS = ("data", "weights")
+# Pages not run here: data.md has a test beside its code, those on weights and export need files that a reader brings.
+OTHERS = ("data", "export", "weights")
 PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem not in OTHERS]
 TRAINING = "python train_image_classifier.py --model_name=resnet_cifar_v1_20 --num_epochs=1 --learning_rate=0.1"
 PREPARED = "runs/digits-resnet_cifar_v1_20"
