@@ -70,7 +70,7 @@ def batch_norm(
       updates_collections: In a v1 graph, the collections that get the two update ops, which the training op must depend
         on; None runs them with the layer. Inside a function the averages are updated in place and this is not read.
       is_training: True normalizes by the batch and moves the averages; False normalizes by the averages. A python bool
-        or a scalar boolean tensor.
+        or a scalar boolean tensor, or a function that gives one for the name of this norm's variable scope.
       reuse: Whether to reuse the variables; `scope` must then be given.
       variables_collections: Collections of the variables: a list, or a dict of lists by variable name.
       outputs_collections: Collections that get the result under the scope's name.
@@ -102,6 +102,8 @@ def batch_norm(
         if inputs.shape.rank == 2:
             # [batch, 1, 1, channels] or [batch, channels, 1, 1]: the fused op takes rank 4 only.
             images = inputs[:, None, None, :] if data_format == "NHWC" else inputs[:, :, None, None]
+        if callable(is_training):
+            is_training = is_training(variable_scope.name)
         normalize = functools.partial(
             tf.compat.v1.nn.fused_batch_norm, images, gamma, beta, epsilon=epsilon, data_format=data_format
         )

@@ -70,7 +70,8 @@ class SlimModel(tf.Module):
 
         Args:
           images: Preprocessed images, [batch, height, width, channels].
-          training: Whether norms use the batch and move their averages; a bool or a scalar boolean tensor.
+          training: Whether norms use the batch and move their averages; a bool, a scalar boolean tensor, or a function
+            that gives one for the scope of a norm.
 
         Returns:
           logits: float32 [batch, num_classes], or features where there are no classes.

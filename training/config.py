@@ -1,12 +1,11 @@
 """The flags of the trainer, and what they become once the data set and the network have had their say."""
 
 import dataclasses
-import math
 import os
 import pathlib
 from typing import Literal
 
-from command_line import UserError
+from training import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +28,18 @@ class TrainConfig:
     """Split to evaluate on (validation or test, as the data set has it)."""
     train_dir: pathlib.Path | None = None
     """Folder of checkpoints and curves (runs/DATASET-MODEL)."""
+    checkpoint_path: str | None = None
+    """Checkpoint to begin with, ours or Slim's: a folder (its newest) or one checkpoint (None: begin at random)."""
+    checkpoint_exclude_scopes: str | None = None
+    """Scopes of it to leave out, apart by commas."""
+    trainable_scopes: str | None = None
+    """Scopes to train, apart by commas; all else is frozen (None: train all)."""
+    ignore_missing_vars: bool = False
+    """Begin anew what the checkpoint lacks, in place of an error."""
+    fine_tune: bool = False
+    """Train a new last layer, and freeze the checkpoint's others."""
+    update_frozen_batch_norm: bool = False
+    """Let norms of frozen scopes use the batch and move their averages, as Slim did."""
     preprocessing_name: str | None = None
     """Preprocessing (the network's own)."""
     train_image_size: int | None = None
@@ -57,28 +68,82 @@ class TrainConfig:
     """grpc://HOST:PORT of a tf.data service whose workers read and preprocess; see data/service.py."""
     batch_size: int | None = None
     """Images of a step over all devices (32)."""
+    gradient_accumulation_steps: int = 1
+    """Parts that a step's images pass the network in, one after the other, to save memory."""
     max_number_of_steps: int | None = None
     """Steps of the whole run; takes precedence over --num_epochs."""
     num_epochs: float | None = None
     """Epochs of the whole run (90)."""
     learning_rate: float | None = None
     """Rate after warm-up (0.01)."""
+    base_batch_size: int | None = None
+    """Batch that the rates are meant for: they grow in proportion to --batch_size (None: as given)."""
     learning_rate_decay_type: Literal["constant", "fixed", "step", "exponential", "polynomial", "cosine"] | None = None
     """Schedule (cosine). fixed is Slim's name of constant."""
     learning_rate_decay_factor: float | None = None
     """What a drop multiplies the rate by (step 0.1, exponential 0.94)."""
-    num_epochs_per_decay: float = 2.0
-    """Epochs between two drops of the exponential schedule."""
+    num_epochs_per_decay: float | None = None
+    """Epochs between two drops of the exponential schedule (2)."""
+    num_steps_per_decay: int | None = None
+    """The same in steps."""
+    num_images_per_decay: int | None = None
+    """The same in images."""
     learning_rate_decay_epochs: tuple[float, ...] | None = None
     """Epochs of the drops of the step schedule (a third, two thirds and eight ninths of the run)."""
+    learning_rate_decay_steps: tuple[int, ...] | None = None
+    """The same in steps."""
+    learning_rate_decay_images: tuple[int, ...] | None = None
+    """The same in images."""
     end_learning_rate: float = 0.0
     """Rate at the end of polynomial and cosine."""
     warmup_epochs: float | None = None
     """Epochs in which the rate rises from 0 (0)."""
+    warmup_steps: int | None = None
+    """The same in steps."""
+    warmup_images: int | None = None
+    """The same in images."""
+    optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "adamw", "adagrad", "adadelta", "ftrl", "lars"] = (
+        "momentum"
+    )
+    """How gradients move the weights."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Of momentum and lars."""
+    nesterov: bool = False
+    """Nesterov's form of momentum and lars."""
+    opt_epsilon: float | None = None
+    """Keeps adam, adamw and adadelta (1e-08) and rmsprop (1, as Slim) from dividing by zero."""
+    adam_beta1: float = 0.9
+    """Weight of the past in the mean of adam and adamw."""
+    adam_beta2: float = 0.999
+    """Weight of the past in the mean square of adam and adamw."""
+    rmsprop_momentum: float = 0.9
+    """Momentum of rmsprop."""
+    rmsprop_decay: float = 0.9
+    """Weight of the past in the mean square of rmsprop."""
+    adadelta_rho: float = 0.95
+    """Weight of the past in the mean squares of adadelta."""
+    adagrad_initial_accumulator_value: float = 0.1
+    """Where adagrad's sum of squares begins."""
+    ftrl_learning_rate_power: float = -0.5
+    """Power of ftrl's sum of squares."""
+    ftrl_initial_accumulator_value: float = 0.1
+    """Where ftrl's sum of squares begins."""
+    ftrl_l1: float = 0.0
+    """L1 penalty of ftrl."""
+    ftrl_l2: float = 0.0
+    """L2 penalty of ftrl."""
+    lars_eta: float = 0.001
+    """Trust coefficient of lars."""
+    clip_gradient_norm: float | None = None
+    """Longest gradient, over all variables, before it is shortened (None: any)."""
     weight_decay: float | None = None
-    """L2 penalty on the weights of convolutions (0.0001)."""
+    """Decay of the weights of convolutions (0.0001)."""
+    weight_decay_kind: Literal["l2", "decoupled"] | None = None
+    """l2 adds it to the loss, decoupled takes it off the weights (l2; adamw: decoupled)."""
+    decay_norm_and_bias: bool = False
+    """Decay gamma, beta and biases too."""
+    moving_average_decay: float | None = None
+    """Weight of the past in averages of all variables, which are then evaluated; such as 0.9999 (None: none)."""
     label_smoothing: float | None = None
     """Part of a label's probability spread over all classes (0)."""
     batch_norm_decay: float | None = None
@@ -106,6 +171,7 @@ GENERAL = {
     "num_epochs": 90.0,
     "learning_rate": 0.01,
     "learning_rate_decay_type": "cosine",
+    "num_epochs_per_decay": 2.0,
     "warmup_epochs": 0.0,
     "weight_decay": 0.0001,
     "label_smoothing": 0.0,
@@ -140,11 +206,12 @@ def resolve(config, dataset, network):
       network: A row of nets_factory.NETWORKS.
 
     Returns:
-      A TrainConfig without None, but for max_number_of_steps, dataset_dir and learning_rate_decay_epochs.
+      A TrainConfig in which None means what its flag says of it.
 
     Raises:
-      UserError: If a number is out of its range; the message names the flag.
+      UserError: If a number is out of its range, or flags contradict each other; the message names them.
     """
+    checks.check_given(config)
     row = dataset.row
     recipe = {name: value for name, value in dataclasses.asdict(row.recipe).items() if value is not None}
     defaults = {
@@ -156,50 +223,21 @@ def resolve(config, dataset, network):
         "train_dir": pathlib.Path("runs") / f"{dataset.name}-{config.model_name}",
         "preprocessing_name": row.preprocessing_name or network.preprocessing_name,
         "train_image_size": row.image_size or network.default_image_size,
+        "opt_epsilon": 1.0 if config.optimizer == "rmsprop" else 1e-8,
+        "weight_decay_kind": "decoupled" if config.optimizer in ("adamw", "lars") else "l2",
     }
     resolved = dataclasses.replace(
         config, **{name: value for name, value in defaults.items() if getattr(config, name) is None}
     )
-    if resolved.dataset_dir is not None:
-        # model.json records it, and whoever reads that may stand in another folder.
-        resolved = dataclasses.replace(resolved, dataset_dir=os.path.abspath(resolved.dataset_dir))
+    for name in ("dataset_dir", "checkpoint_path"):
+        if getattr(resolved, name) is not None:
+            # model.json records it, and whoever reads that may stand in another folder.
+            resolved = dataclasses.replace(resolved, **{name: os.path.abspath(getattr(resolved, name))})
     if resolved.learning_rate_decay_factor is None:
         factor = 0.1 if resolved.learning_rate_decay_type == "step" else 0.94
         resolved = dataclasses.replace(resolved, learning_rate_decay_factor=factor)
-    _check_ranges(resolved)
+    checks.check_resolved(resolved)
     return resolved
-
-
-def _check_ranges(config):
-    for name in ("batch_size", "train_image_size", "log_every_n_steps", "max_to_keep"):
-        _check(config, name, getattr(config, name) >= 1, "at least 1")
-    for name in ("max_number_of_steps", "dataset_num_private_threads"):
-        value = getattr(config, name)
-        _check(config, name, value is None or value >= 1, "at least 1")
-    for name in ("num_epochs", "learning_rate", "num_epochs_per_decay", "learning_rate_decay_factor"):
-        _check(config, name, 0 < getattr(config, name) < math.inf, "above 0 and finite")
-    for name in (
-        "warmup_epochs",
-        "weight_decay",
-        "eval_every_epochs",
-        "save_interval_secs",
-        "end_learning_rate",
-        "rand_augment_layers",
-        "mixup_alpha",
-        "cutmix_alpha",
-    ):
-        _check(config, name, getattr(config, name) >= 0, "at least 0")
-    for name in ("momentum", "label_smoothing"):
-        _check(config, name, 0 <= getattr(config, name) < 1, "at least 0 and under 1")
-    _check(config, "batch_norm_decay", 0 <= config.batch_norm_decay <= 1, "between 0 and 1")
-    _check(config, "seed", 0 <= config.seed < 2**63, "at least 0 and under 2**63")
-    _check(config, "rand_augment_magnitude", 0 <= config.rand_augment_magnitude <= 30, "between 0 and 30")
-    _check(config, "random_erasing", 0 <= config.random_erasing <= 1, "between 0 and 1")
-
-
-def _check(config, name, holds, expected):
-    if not holds:
-        raise UserError(f"--{name} is {getattr(config, name)}, expected {expected}")
 
 
 def differences(before, now):
@@ -212,12 +250,12 @@ def differences(before, now):
     Returns:
       A text for each flag that may not differ and does, such as "--batch_size was 32, is 64".
     """
-    # A flag that the run knew nothing of did what its default does now.
-    before = to_json(TrainConfig()) | before
+    # A flag that the run knew nothing of did what its default does now; what None became then is not on record.
+    known = {name: value for name, value in to_json(TrainConfig()).items() if value is not None} | before
     return [
-        f"--{name} was {before[name]}, is {value}"
+        f"--{name} was {known[name]}, is {value}"
         for name, value in to_json(now).items()
-        if name not in RESUMABLE and before[name] != value
+        if name not in RESUMABLE and name in known and known[name] != value
     ]
 
 

@@ -38,6 +38,8 @@ class EvalConfig:
     """Height and width of the images fed to the network, in pixels."""
     labels_offset: int | None = None
     """Taken off each label."""
+    moving_averages: bool | None = None
+    """Score the moving averages of the weights; None for wherever the checkpoint holds them."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Dtype of the activations."""
     json: pathlib.Path | None = None
@@ -74,7 +76,7 @@ def evaluate_checkpoint(config, show=lambda text: None):
     settings, names = _settings(described, dataset)
 
     model = nets_factory.create_model(**settings, compute_dtype=devices.resolve_precision(config.precision))
-    model.restore(prefix)
+    _restore(model, prefix, config.moving_averages)
     size = described["image_size"] or dataset.row.image_size or model.default_image_size
     show(
         f"{settings['model_name']} from {prefix}, on split {split} of {dataset.name} "
@@ -117,6 +119,18 @@ def _open_data(config, described):
     num_classes = settings.get("num_classes", 1000) + described["labels_offset"]
     size = described["image_size"] or nets_factory.find_network(settings["model_name"]).default_image_size
     return synthetic.synthetic_dataset(num_images, num_classes, size, training.get("seed", 0))
+
+
+def _restore(model, prefix, wanted):
+    """Restores the weights, or in their place their moving averages."""
+    from nets import checkpoints
+    from training.averages import ENDING
+
+    averages = {f"{name}{ENDING}": variable for name, variable in model.variables_by_name.items()}
+    held = checkpoints.reader(prefix).get_variable_to_shape_map().keys() & averages.keys()
+    if wanted and not held:
+        raise UserError(f"--moving_averages, but {prefix} holds none: train with --moving_average_decay")
+    checkpoints.restore(prefix, averages if held and wanted is not False else model.variables_by_name)
 
 
 def _describe(config, prefix):

@@ -1,5 +1,6 @@
 """The training loop: one config in, one trained and evaluated network out."""
 
+import contextlib
 import math
 import time
 from typing import NamedTuple
@@ -9,17 +10,15 @@ import tensorflow as tf
 from command_line import UserError
 from data import records
 from nets import checkpoints, nets_factory
+from training import building, devices, fine_tuning
 from training import config as configs
-from training import devices
 from training.evaluation import Evaluator
 from training.input import Input, open_data
 from training.interrupts import Stopped, StopRequest
 from training.meter import Meter
-from training.optimizers import Momentum
 from training.progress import Progress
 from training.run_folder import RunFolder
-from training.schedules import Schedule
-from training.step import TrainStep
+from training.schedules import make_schedule
 
 
 class TrainResult(NamedTuple):
@@ -52,8 +51,9 @@ def train(config):
       a run that was stopped and taken up again equals one that was not, bit for bit on a CPU.
 
     Raises:
-      UserError: If a flag, the data or the folder's checkpoint is bad, or the loss is no longer finite.
+      UserError: If a flag, the data or a checkpoint is bad, or the loss is no longer finite.
     """
+    fine_tuning.check(config)
     network = nets_factory.find_network(config.model_name)
     dataset = open_data(config, network)
     config = configs.resolve(config, dataset, network)
@@ -77,18 +77,28 @@ class _Run:
         replicas = self._strategy.num_replicas_in_sync
         if config.batch_size % replicas:
             raise UserError(f"--batch_size is {config.batch_size}, expected a multiple of the {replicas} devices")
+        parts = config.gradient_accumulation_steps
+        if config.batch_size // replicas % parts:
+            raise UserError(
+                f"--gradient_accumulation_steps is {parts}, expected a divisor of the {config.batch_size // replicas} "
+                "images that a device takes of a batch; change it or --batch_size"
+            )
         before = self._description_of_earlier_run()
         self._input = Input(config, dataset, before and before["preprocessing"])
+        settings = before["network"] if before else fine_tuning.source_settings(config)
         with self._strategy.scope():
-            self._model = self._make_model()
-            trainable = {name: value for name, value in self._model.variables_by_name.items() if value.trainable}
-            optimizer = Momentum(trainable, config.momentum)
-        self._schedule = self._make_schedule()
-        self._step = TrainStep(self._model, optimizer, self._schedule, self._strategy, config.label_smoothing)
+            self._model = building.make_model(config, len(self._class_names), self._input.channels, settings)
+        self._schedule = make_schedule(config, self._total_steps, self._steps_per_epoch)
+        self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
         self._evaluator = Evaluator(self._model)
+        self._origin = None
         if before:
             checkpoints.restore(folder.newest(), self._values)
+        elif config.checkpoint_path is not None:
+            self._origin = fine_tuning.restore(config, self._model, folder.path)
+            if self._averages:
+                self._averages.start()
         checkpoints.write_description(folder.path, self._description())
 
     def run(self):
@@ -98,6 +108,8 @@ class _Run:
         writer = tf.summary.create_file_writer(str(self._folder.path))
         with Progress(first_step, self._total_steps) as progress, writer.as_default():
             progress.say(self._headline(first_step))
+            if self._origin:
+                progress.say(self._origin)
             meter = Meter(first_step, self._total_steps, self._config.batch_size)
             saved_at, evaluation = time.monotonic(), None
             prefix = self._folder.newest()
@@ -124,35 +136,6 @@ class _Run:
         prefix = prefix and str(prefix)
         return TrainResult(step, self._total_steps, prefix, evaluation, meter.images_per_second_of_all)
 
-    def _make_model(self):
-        config = self._config
-        return nets_factory.create_model(
-            config.model_name,
-            len(self._class_names),
-            weight_decay=config.weight_decay,
-            batch_norm_decay=config.batch_norm_decay,
-            zero_gamma=config.zero_gamma,
-            input_channels=self._input.channels,
-            compute_dtype=devices.resolve_precision(config.precision),
-            seed=config.seed,
-        )
-
-    def _make_schedule(self):
-        config = self._config
-        epochs = self._total_steps / self._steps_per_epoch
-        return Schedule(
-            kind=config.learning_rate_decay_type,
-            learning_rate=config.learning_rate,
-            end_learning_rate=config.end_learning_rate,
-            total_steps=self._total_steps,
-            steps_per_epoch=self._steps_per_epoch,
-            warmup_epochs=config.warmup_epochs,
-            decay_factor=config.learning_rate_decay_factor,
-            epochs_per_decay=config.num_epochs_per_decay,
-            # The paper's ImageNet schedule, 30, 60 and 80 of 90 epochs, for a run of any length.
-            decay_epochs=config.learning_rate_decay_epochs or (epochs / 3, epochs * 2 / 3, epochs * 8 / 9),
-        )
-
     def _next(self, batches):
         with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
             try:
@@ -174,7 +157,8 @@ class _Run:
         try:
             with records.explain_errors(self._dataset, split, config.labels_offset):
                 batches = self._input.evaluation_batches()
-                result = self._evaluator.evaluate(batches, self._class_names, on_batch=self._stop.check)
+                with self._averages.in_place() if self._averages else contextlib.nullcontext():
+                    result = self._evaluator.evaluate(batches, self._class_names, on_batch=self._stop.check)
         except Stopped:
             return None
         for name in ("top_1", "top_5", "cross_entropy"):

@@ -2,26 +2,40 @@
 
 import tensorflow as tf
 
+from training.config import TrainConfig
+from training.update_rules import RULES, Now
 
-class Momentum(tf.Module):
-    """Stochastic gradient descent with momentum, as tf.compat.v1.train.MomentumOptimizer.
 
-    velocity = momentum * velocity + gradient; variable -= learning_rate * velocity. Velocities are variables named
-    <variable>/Momentum, the name Slim's checkpoints have for them.
+class Optimizer(tf.Module):
+    """A rule of update_rules applied to variables, under a tf.distribute strategy too.
 
     Attributes:
-      slots_by_name: A dict of slot name -> variable.
+      slots_by_name: What a checkpoint keeps of it: a dict of name -> variable, slots as <variable>/<ending> and powers
+        of betas under their own names, as tf.compat.v1.train's optimizers have them.
     """
 
-    def __init__(self, variables_by_name, momentum=0.9):
-        """Makes a velocity of zeros for each variable; call it in the scope of the strategy."""
+    def __init__(self, variables_by_name, rule, decays=None):
+        """Makes the slots; call it in the scope of the strategy.
+
+        Args:
+          variables_by_name: The variables to train, by name.
+          rule: An update_rules.Rule.
+          decays: Decoupled weight decay, variable -= rate * decay * variable, by name of the variable; 0 where there is
+            none. What a rule with `decays` makes of it is its own matter.
+        """
         super().__init__()
-        self._momentum = momentum
+        self._rule = rule
         self._variables = list(variables_by_name.values())
-        self.slots_by_name = {
-            f"{name}/Momentum": tf.Variable(tf.zeros(variable.shape), trainable=False, name=f"{name}/Momentum")
+        self._decays = [(decays or {}).get(name, 0.0) for name in variables_by_name]
+        self._slots = [
+            [_slot(f"{name}/{ending}", tf.fill(variable.shape, start)) for ending, start in rule.slots.items()]
             for name, variable in variables_by_name.items()
-        }
+        ]
+        options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self._powers = {name: tf.Variable(beta, name=name, **options) for name, beta in rule.betas.items()}
+        names = [f"{name}/{ending}" for name in variables_by_name for ending in rule.slots]
+        slots = [slot for slots in self._slots for slot in slots]
+        self.slots_by_name = dict(zip(names, slots, strict=True)) | self._powers
 
     def apply(self, gradients, learning_rate, keep=None):
         """Updates the variables; called in a replica.
@@ -29,26 +43,68 @@ class Momentum(tf.Module):
         Args:
           gradients: Float32 gradients, already summed over the replicas, in the order of the variables.
           learning_rate: Float32 scalar.
-          keep: Boolean scalar; False leaves variables and velocities exactly as they are. None is always True.
+          keep: Boolean scalar; False leaves variables and slots exactly as they are. None is always True.
         """
-        momentum = tf.constant(self._momentum)
-        if keep is not None:
-            # A branch could not hold the merge over replicas, so a dropped step is an update by nothing:
-            # velocity = 1 * velocity + 0; variable -= 0 * velocity.
-            gradients = [tf.where(keep, gradient, tf.zeros_like(gradient)) for gradient in gradients]
-            momentum = tf.where(keep, momentum, 1.0)
-            learning_rate = tf.where(keep, learning_rate, 0.0)
+        powers = tuple(tf.convert_to_tensor(power) for power in self._powers.values())
         context = tf.distribute.get_replica_context()
-        context.merge_call(self._update_all, args=(gradients, learning_rate, momentum))
+        context.merge_call(self._update_all, args=(gradients, learning_rate, powers, keep))
+        for power, beta in zip(self._powers.values(), self._rule.betas.values(), strict=True):
+            power.assign(power * beta if keep is None else tf.where(keep, power * beta, power))
 
-    def _update_all(self, strategy, gradients, learning_rate, momentum):
-        def update(variable, slot, gradient, learning_rate, momentum):
-            tf.raw_ops.ResourceApplyMomentum(
-                var=variable.handle, accum=slot.handle, lr=learning_rate, grad=gradient, momentum=momentum
-            )
+    def _update_all(self, strategy, gradients, learning_rate, powers, keep):
+        def update(variable, slots, gradient, rate, powers, keep, decay):
+            def move():
+                if decay and not self._rule.decays:
+                    variable.assign_sub(rate * decay * variable)
+                self._rule.update(variable, slots, gradient, Now(rate, powers, decay))
+                return ()
 
-        for variable, slot, gradient in zip(self._variables, self.slots_by_name.values(), gradients, strict=True):
-            strategy.extended.update(variable, update, args=(slot, gradient, learning_rate, momentum), group=False)
+            # The branch is within one device: one around the merge over the replicas is not allowed.
+            return move() if keep is None else tf.cond(keep, move, tuple)
+
+        for variable, slots, gradient, decay in zip(self._variables, self._slots, gradients, self._decays, strict=True):
+            arguments = (tuple(slots), gradient, learning_rate, powers, keep, decay)
+            strategy.extended.update(variable, update, args=arguments, group=False)
+
+
+class Momentum(Optimizer):
+    """Stochastic gradient descent with momentum, as tf.compat.v1.train.MomentumOptimizer."""
+
+    def __init__(self, variables_by_name, momentum=0.9):
+        """As `Optimizer`, with the rule's one number."""
+        super().__init__(variables_by_name, RULES["momentum"](TrainConfig(momentum=momentum)))
+
+
+def make_optimizer(config, variables_by_name):
+    """Makes the optimizer that the flags name; call it in the scope of the strategy.
+
+    Args:
+      config: A resolved TrainConfig.
+      variables_by_name: The variables to train, by name.
+    """
+    rule = RULES[config.optimizer](config)
+    decays = {}
+    if rule.decays or config.weight_decay_kind == "decoupled":
+        decays = {name: config.weight_decay for name in variables_by_name if is_decayed(config, name)}
+    return Optimizer(variables_by_name, rule, decays)
+
+
+def is_decayed(config, name):
+    """Whether weight decay is for the variable of this name: weights of convolutions, or all where the flags say so."""
+    return config.decay_norm_and_bias or name.endswith("/weights")
+
+
+def decay_loss(config, model):
+    """The function that makes what weight decay adds to the loss, a float32 scalar; see `TrainStep`."""
+    if config.weight_decay_kind == "decoupled":
+        return lambda: tf.zeros([])
+    if not config.decay_norm_and_bias:
+        return model.regularization_loss
+    return lambda: config.weight_decay * tf.add_n([tf.nn.l2_loss(variable) for variable in model.trainable_variables])
+
+
+def _slot(name, value):
+    return tf.Variable(value, trainable=False, name=name)
 
 
 class LossScale(tf.Module):

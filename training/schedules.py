@@ -1,6 +1,6 @@
 """Learning rates as functions of the step.
 
-A step counts batches from 0; an epoch is steps_per_epoch of them, which need not be whole.
+A step counts batches from 0. A length in steps that was given in epochs need not be whole.
 """
 
 import dataclasses
@@ -19,22 +19,20 @@ class Schedule:
       learning_rate: The rate after warm-up, above 0.
       end_learning_rate: Rate at the end of polynomial and cosine.
       total_steps: Steps of the run, at which polynomial and cosine end.
-      steps_per_epoch: Records of the training split over the global batch.
-      warmup_epochs: Epochs in which a ramp rises to the rate in a straight line; the lower of ramp and schedule holds.
+      warmup_steps: Steps in which a ramp rises to the rate in a straight line; the lower of ramp and schedule holds.
       decay_factor: What a drop multiplies the rate by (step, exponential).
-      epochs_per_decay: Epochs between two drops (exponential).
-      decay_epochs: Epochs of the drops (step).
+      steps_per_decay: Steps between two drops (exponential).
+      decay_steps: Steps of the drops (step).
     """
 
     kind: str
     learning_rate: float
     end_learning_rate: float
     total_steps: int
-    steps_per_epoch: float
-    warmup_epochs: float
+    warmup_steps: float
     decay_factor: float
-    epochs_per_decay: float
-    decay_epochs: tuple[float, ...]
+    steps_per_decay: float
+    decay_steps: tuple[float, ...]
 
     def __call__(self, step):
         """The rate of a step, a float32 scalar.
@@ -48,10 +46,9 @@ class Schedule:
         if self.kind not in KINDS:
             raise UserError(f"learning_rate_decay_type is {self.kind!r}, expected one of: {', '.join(KINDS)}")
         rate = KINDS[self.kind](self, step)
-        warmup_steps = self.warmup_epochs * self.steps_per_epoch
-        if warmup_steps > 0:
+        if self.warmup_steps > 0:
             # The first step has rate 1 / warmup_steps of the whole, not 0: a step of rate 0 is a wasted batch.
-            rate = tf.minimum(rate, self.learning_rate * tf.cast(step + 1, tf.float32) / warmup_steps)
+            rate = tf.minimum(rate, self.learning_rate * tf.cast(step + 1, tf.float32) / self.warmup_steps)
         return tf.cast(rate, tf.float32)
 
 
@@ -60,15 +57,15 @@ def _constant(schedule, step):
 
 
 def _step(schedule, step):
-    # Boundaries as float64: int64 steps times epochs would round at large steps in float32.
-    boundaries = tf.constant([epoch * schedule.steps_per_epoch for epoch in schedule.decay_epochs], tf.float64)
+    # Boundaries as float64: large steps would round in float32.
+    boundaries = tf.constant(schedule.decay_steps, tf.float64)
     drops = tf.reduce_sum(tf.cast(tf.cast(step, tf.float64) >= boundaries, tf.float32))
     return schedule.learning_rate * schedule.decay_factor**drops
 
 
 def _exponential(schedule, step):
-    decay_steps = max(1, int(schedule.steps_per_epoch * schedule.epochs_per_decay))
-    return schedule.learning_rate * schedule.decay_factor ** tf.cast(step // decay_steps, tf.float32)
+    interval = max(1, int(schedule.steps_per_decay))
+    return schedule.learning_rate * schedule.decay_factor ** tf.cast(step // interval, tf.float32)
 
 
 def _polynomial(schedule, step):
@@ -96,3 +93,40 @@ KINDS = {
     "polynomial": _polynomial,  # Of power 1, as Slim's.
     "cosine": _cosine,
 }
+
+
+def make_schedule(config, total_steps, steps_per_epoch):
+    """Makes the schedule that the flags describe.
+
+    Args:
+      config: A resolved TrainConfig; each length is given in epochs, in steps or in images.
+      total_steps: Steps of the run.
+      steps_per_epoch: Records of the training split over the global batch; need not be whole.
+    """
+
+    def steps(epochs, steps, images):
+        """A length in steps, of the one of three units that it is given in."""
+        if steps is not None:
+            return steps
+        return images / config.batch_size if images is not None else epochs * steps_per_epoch
+
+    scale = config.batch_size / config.base_batch_size if config.base_batch_size else 1.0
+    # The paper's ImageNet schedule, 30, 60 and 80 of 90 epochs, for a run of any length.
+    drops = (total_steps / 3, total_steps * 2 / 3, total_steps * 8 / 9)
+    for given, unit in (
+        (config.learning_rate_decay_steps, 1.0),
+        (config.learning_rate_decay_images, 1 / config.batch_size),
+        (config.learning_rate_decay_epochs, steps_per_epoch),
+    ):
+        if given:
+            drops = tuple(position * unit for position in given)
+    return Schedule(
+        kind=config.learning_rate_decay_type,
+        learning_rate=config.learning_rate * scale,
+        end_learning_rate=config.end_learning_rate * scale,
+        total_steps=total_steps,
+        warmup_steps=steps(config.warmup_epochs, config.warmup_steps, config.warmup_images),
+        decay_factor=config.learning_rate_decay_factor,
+        steps_per_decay=steps(config.num_epochs_per_decay, config.num_steps_per_decay, config.num_images_per_decay),
+        decay_steps=drops,
+    )

@@ -13,15 +13,36 @@ class TrainStep(tf.Module):
       loss_scale: The optimizers.LossScale; it scales in float16 only.
     """
 
-    def __init__(self, model, optimizer, learning_rate_fn, strategy=None, label_smoothing=0.0):
+    def __init__(
+        self,
+        model,
+        optimizer,
+        learning_rate_fn,
+        strategy=None,
+        label_smoothing=0.0,
+        *,
+        variables=None,
+        training=True,
+        decay_loss=None,
+        clip_gradient_norm=None,
+        accumulation_steps=1,
+        averages=None,
+    ):
         """Makes the step.
 
         Args:
           model: A SlimModel made in the scope of `strategy`.
-          optimizer: An optimizers.Momentum over the model's trainable variables; None where `step` is not called.
+          optimizer: An optimizers.Optimizer over `variables`; None where `step` is not called.
           learning_rate_fn: From the step (int64) to the rate; None where `step` is not called.
           strategy: A tf.distribute strategy; None for the current one.
           label_smoothing: The part of the label's probability that is spread over all classes, in [0, 1).
+          variables: The variables to train; None for all of the model's trainable ones.
+          training: What the model's norms are told; see `SlimModel.__call__`.
+          decay_loss: Makes the scalar that weight decay adds to the loss; None for the model's regularization_loss.
+          clip_gradient_norm: Norm over all gradients to which longer ones are shortened; None leaves them.
+          accumulation_steps: Parts that a replica's batch passes the network in, one after the other; their number must
+            divide it. The gradient is that of the mean over the batch; norms see a part at a time.
+          averages: An averages.MovingAverages to move at each step, or None.
         """
         super().__init__()
         self._model = model
@@ -29,7 +50,12 @@ class TrainStep(tf.Module):
         self._learning_rate_fn = learning_rate_fn
         self._strategy = strategy or tf.distribute.get_strategy()
         self._label_smoothing = label_smoothing
-        self._variables = model.trainable_variables
+        self._variables = model.trainable_variables if variables is None else variables
+        self._training = training
+        self._decay_loss = decay_loss or model.regularization_loss
+        self._clip_gradient_norm = clip_gradient_norm
+        self._accumulation_steps = accumulation_steps
+        self._averages = averages
         with self._strategy.scope():
             self.global_step = tf.Variable(
                 0,
@@ -42,9 +68,10 @@ class TrainStep(tf.Module):
 
     @property
     def variables_by_name(self):
-        """What a checkpoint holds besides the model: the step, the velocities and the loss scale, by name."""
+        """What a checkpoint holds besides the model: step, slots, loss scale and moving averages, by name."""
         slots = self._optimizer.slots_by_name if self._optimizer else {}
-        return {"global_step": self.global_step} | slots | self.loss_scale.variables_by_name
+        averages = self._averages.variables_by_name if self._averages else {}
+        return {"global_step": self.global_step} | slots | self.loss_scale.variables_by_name | averages
 
     @tf.function(autograph=False)
     def step(self, images, labels):
@@ -83,23 +110,54 @@ class TrainStep(tf.Module):
         }
 
     def _replica_step(self, images, labels):
-        metrics, gradients = self._gradients(images, labels)
+        metrics, gradients = self._accumulated_gradients(images, labels)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         gradients, keep = self.loss_scale.unscale(gradients)
+        if self._clip_gradient_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_gradient_norm)
         learning_rate = self._learning_rate_fn(self.global_step)
         self._optimizer.apply(gradients, learning_rate, keep)
+        if self._averages:
+            self._averages.update(self.global_step)
         self.global_step.assign_add(1)
         return metrics | {"learning_rate": learning_rate}
+
+    def _accumulated_gradients(self, images, labels):
+        """As `_gradients`, in as many parts as were asked for."""
+        parts = self._accumulation_steps
+        if parts == 1:
+            return self._gradients(images, labels)
+
+        def part(values, index):
+            size = tf.shape(values)[0] // parts
+            taken = values[index * size : (index + 1) * size]
+            # The static size, where there is one, is what traces the network.
+            static = values.shape[0] and values.shape[0] // parts
+            taken.set_shape([static, *values.shape[1:]])
+            return taken
+
+        def add(index, metrics, gradients):
+            more_metrics, more = self._gradients(part(images, index), part(labels, index))
+            metrics = {name: metrics[name] + value / parts for name, value in more_metrics.items()}
+            return index + 1, metrics, [sum_ + value / parts for sum_, value in zip(gradients, more, strict=True)]
+
+        nothing = {name: tf.zeros([]) for name in ("loss", "cross_entropy", "top_1")}
+        start = (tf.constant(0), nothing, [tf.zeros(variable.shape) for variable in self._variables])
+        # A loop, not copies of the network: these could run side by side, and hold their activations all at once.
+        _, metrics, gradients = tf.while_loop(
+            lambda index, *unused: index < parts, add, start, parallel_iterations=1, maximum_iterations=parts
+        )
+        return metrics, gradients
 
     def _gradients(self, images, labels):
         """Returns metrics of this replica's part of the batch, and scaled gradients that sum to the whole batch's."""
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         with tf.GradientTape() as tape:
-            logits, _ = self._model(images, training=True)
+            logits, _ = self._model(images, training=self._training)
             cross_entropy = tf.reduce_mean(self._cross_entropy(labels, logits))
-            loss = cross_entropy + self._model.regularization_loss()
+            loss = cross_entropy + self._decay_loss()
             scaled = self.loss_scale.scale(loss / replicas)
         gradients = tape.gradient(scaled, self._variables)
         hits = tf.argmax(logits, axis=-1, output_type=tf.int32) == self._classes(labels)

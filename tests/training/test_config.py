@@ -51,13 +51,45 @@ def test_what_resolving_leaves_open():
         field.name for field in dataclasses.fields(TrainConfig) if getattr(resolve(TrainConfig()), field.name) is None
     }
     assert open_fields == {
-        "dataset_dir",
-        "dataset_num_private_threads",
-        "data_service_address",
-        "max_number_of_steps",
-        "learning_rate_decay_epochs",
-        "json",
+        *("dataset_dir", "max_number_of_steps", "json", "dataset_num_private_threads", "data_service_address"),
+        *("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
+        *("warmup_steps", "warmup_images", "num_steps_per_decay", "num_images_per_decay", "base_batch_size"),
+        *("clip_gradient_norm", "moving_average_decay"),
+        *("checkpoint_path", "checkpoint_exclude_scopes", "trainable_scopes"),
     }
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "epsilon", "kind"),
+    [("momentum", 1e-8, "l2"), ("adam", 1e-8, "l2"), ("rmsprop", 1.0, "l2"), ("adamw", 1e-8, "decoupled")],
+)
+def test_an_optimizer_brings_its_epsilon_and_its_decay(optimizer, epsilon, kind):
+    resolved = resolve(TrainConfig(optimizer=optimizer))
+    assert (resolved.opt_epsilon, resolved.weight_decay_kind) == (epsilon, kind)
+    assert resolve(TrainConfig(optimizer=optimizer, opt_epsilon=0.5)).opt_epsilon == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup_epochs": 1.0, "warmup_steps": 3}, "--warmup_epochs and --warmup_steps say the same thing"),
+        ({"num_steps_per_decay": 1, "num_images_per_decay": 3}, "--num_steps_per_decay and --num_images_per_decay"),
+        ({"optimizer": "adamw", "weight_decay_kind": "l2"}, "--optimizer=adamw has .*, or take --optimizer=adam$"),
+        ({"optimizer": "lars", "weight_decay_kind": "l2"}, "--optimizer=lars has .*--weight_decay_kind out$"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_both_named(changes, message):
+    with pytest.raises(UserError, match=message):
+        resolve(TrainConfig(**changes))
+
+
+def test_a_run_that_is_older_than_a_flag_had_its_default():
+    config = resolve(TrainConfig())
+    recorded = configs.to_json(config)
+    del recorded["optimizer"]
+    assert configs.differences(recorded, config) == []
+    other = dataclasses.replace(config, optimizer="adam")
+    assert configs.differences(recorded, other) == ["--optimizer was momentum, is adam"]
 
 
 def test_a_relative_data_folder_is_recorded_so_that_it_means_the_same_elsewhere(tmp_path, monkeypatch):
@@ -99,6 +131,15 @@ def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
         ("label_smoothing", 1.0, 0.0),
         ("batch_norm_decay", 1.1, 1.0),
         ("batch_norm_decay", math.nan, 0.0),
+        ("opt_epsilon", 0.0, 1e-7),
+        ("adam_beta1", 1.0, 0.0),
+        ("adam_beta2", -0.1, 0.99),
+        ("clip_gradient_norm", 0.0, 1.0),
+        ("gradient_accumulation_steps", 0, 2),
+        ("moving_average_decay", 1.0, 0.5),
+        ("base_batch_size", 0, 256),
+        ("ftrl_learning_rate_power", 0.1, 0.0),
+        ("warmup_steps", -1, 0),
         ("seed", -1, 0),
         ("seed", 2**63, 2**63 - 1),
     ],

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from command_line import UserError
-from training.schedules import KINDS, Schedule
+from training.config import TrainConfig
+from training.schedules import KINDS, Schedule, make_schedule
 
 # 90 epochs of 10 steps, as the paper's ImageNet run in small.
 PAPER = Schedule(
@@ -16,14 +17,16 @@ PAPER = Schedule(
     learning_rate=0.1,
     end_learning_rate=0.0,
     total_steps=900,
-    steps_per_epoch=10.0,
-    warmup_epochs=0.0,
+    warmup_steps=0.0,
     decay_factor=0.1,
-    epochs_per_decay=2.0,
-    decay_epochs=(30.0, 60.0, 80.0),
+    steps_per_decay=20.0,
+    decay_steps=(300.0, 600.0, 800.0),
 )
 # The embedded digits at batch 32: an epoch that is no whole number of steps.
-DIGITS = dataclasses.replace(PAPER, steps_per_epoch=1437 / 32, total_steps=4042)
+EPOCH = 1437 / 32
+DIGITS = dataclasses.replace(
+    PAPER, steps_per_decay=2 * EPOCH, decay_steps=(30 * EPOCH, 60 * EPOCH, 80 * EPOCH), total_steps=4042
+)
 
 
 def rate(schedule, step):
@@ -55,7 +58,7 @@ def test_step_drops_at_the_first_step_past_an_epoch_that_ends_within_a_batch(ste
 def test_step_tells_large_neighbouring_steps_apart():
     # 2**24 + 1 is no float32.
     boundary = 2**24 + 1
-    schedule = dataclasses.replace(PAPER, decay_epochs=(float(boundary),), steps_per_epoch=1.0)
+    schedule = dataclasses.replace(PAPER, decay_steps=(float(boundary),))
     assert rate(schedule, boundary - 1) == pytest.approx(0.1)
     assert rate(schedule, boundary) == pytest.approx(0.01)
 
@@ -78,7 +81,7 @@ def test_exponential_equals_tensorflows(step):
 
 
 def test_exponential_with_less_than_a_step_between_drops_still_drops_once_a_step():
-    schedule = dataclasses.replace(PAPER, kind="exponential", decay_factor=0.5, steps_per_epoch=0.25)
+    schedule = dataclasses.replace(PAPER, kind="exponential", decay_factor=0.5, steps_per_decay=0.5)
     assert [rate(schedule, step) for step in range(3)] == pytest.approx([0.1, 0.05, 0.025])
 
 
@@ -110,13 +113,13 @@ def test_cosine_by_hand():
 
 
 def test_warmup_rises_in_a_straight_line_from_its_first_part():
-    schedule = dataclasses.replace(PAPER, kind="constant", warmup_epochs=0.5)
+    schedule = dataclasses.replace(PAPER, kind="constant", warmup_steps=5.0)
     # Five steps of ramp: a fifth, two fifths, ..., the whole.
     assert [rate(schedule, step) for step in range(7)] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1])
 
 
 def test_warmup_holds_the_lower_of_ramp_and_schedule():
-    schedule = dataclasses.replace(PAPER, kind="polynomial", warmup_epochs=60.0)
+    schedule = dataclasses.replace(PAPER, kind="polynomial", warmup_steps=600.0)
     # Ramp 0.1 * (step + 1) / 600 meets 0.1 * (1 - step / 900) near step 359.
     assert rate(schedule, 0) == pytest.approx(0.1 / 600)
     assert rate(schedule, 299) == pytest.approx(0.05)
@@ -125,13 +128,13 @@ def test_warmup_holds_the_lower_of_ramp_and_schedule():
 
 
 def test_warmup_of_less_than_a_step_changes_nothing():
-    schedule = dataclasses.replace(PAPER, kind="constant", warmup_epochs=0.05)
+    schedule = dataclasses.replace(PAPER, kind="constant", warmup_steps=0.5)
     assert rate(schedule, 0) == np.float32(0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_schedule_is_the_same_inside_a_function(kind):
-    schedule = dataclasses.replace(DIGITS, kind=kind, warmup_epochs=1.0)
+    schedule = dataclasses.replace(DIGITS, kind=kind, warmup_steps=EPOCH)
     inside = tf.function(schedule, autograph=False)
     for step in (0, 17, 1400, 4041):
         assert math.isclose(float(inside(tf.constant(step, tf.int64))), rate(schedule, step), rel_tol=1e-6)
@@ -140,3 +143,41 @@ def test_a_schedule_is_the_same_inside_a_function(kind):
 def test_an_unknown_kind_lists_the_known_ones():
     with pytest.raises(UserError, match="'cosinus'.*constant, fixed, step, exponential, polynomial, cosine"):
         rate(dataclasses.replace(PAPER, kind="cosinus"), 0)
+
+
+def resolved(**changes):
+    """A config as make_schedule takes it: batches of 50, rate 0.4."""
+    settings = {"batch_size": 50, "learning_rate": 0.4, "learning_rate_decay_type": "constant", "warmup_epochs": 0.0}
+    settings |= {"learning_rate_decay_factor": 0.1, "num_epochs_per_decay": 2.0}
+    return TrainConfig(**settings | changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"warmup_epochs": 2.5}, {"warmup_steps": 10}, {"warmup_images": 500}], ids=lambda changes: [*changes][0]
+)
+def test_warmup_in_each_unit(changes):
+    """Epochs of 4 steps: 2.5 of them, 10 steps and 500 images are as long."""
+    schedule = make_schedule(resolved(**changes), 100, 4.0)
+    assert [rate(schedule, step) for step in (0, 4, 9, 10)] == pytest.approx([0.04, 0.2, 0.4, 0.4])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_epochs_per_decay": 2.5}, {"num_steps_per_decay": 10}, {"num_images_per_decay": 500}]
+)
+def test_staircase_in_each_unit(changes):
+    schedule = make_schedule(resolved(learning_rate_decay_type="exponential", **changes), 100, 4.0)
+    assert [rate(schedule, step) for step in (9, 10, 19, 20)] == pytest.approx([0.4, 0.04, 0.04, 0.004])
+
+
+@pytest.mark.parametrize("unit", [{"epochs": (2.5, 5.0)}, {"steps": (10, 20)}, {"images": (500, 1000)}], ids=str)
+def test_drops_in_each_unit(unit):
+    changes = {f"learning_rate_decay_{name}": value for name, value in unit.items()}
+    schedule = make_schedule(resolved(learning_rate_decay_type="step", **changes), 100, 4.0)
+    assert [rate(schedule, step) for step in (9, 10, 19, 20)] == pytest.approx([0.4, 0.04, 0.04, 0.004])
+
+
+def test_rates_grow_in_proportion_to_the_batch():
+    """0.1 for 256 images is 0.4 for 1024, as in arXiv:1706.02677; the end of the schedule too."""
+    config = resolved(learning_rate=0.1, end_learning_rate=0.02, batch_size=1024, base_batch_size=256)
+    schedule = make_schedule(dataclasses.replace(config, learning_rate_decay_type="polynomial"), 100, 4.0)
+    assert [rate(schedule, step) for step in (0, 50, 100)] == pytest.approx([0.4, 0.24, 0.08])

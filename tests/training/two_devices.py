@@ -18,10 +18,11 @@ import training_toys
 
 from command_line import UserError
 from nets import checkpoints, nets_factory
-from training import devices, loop
+from training import building, devices, loop
+from training.config import TrainConfig
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.evaluation import Evaluator
-from training.optimizers import Momentum
+from training.optimizers import Momentum, make_optimizer
 from training.step import TrainStep
 
 CLASSES, SIDE = 3, training_toys.SIDE
@@ -162,6 +163,62 @@ def check_an_overflow_halves_the_scale_once(folder):
     moving = [name for name, value in model.variables_by_name.items() if not value.trainable]
     assert set(changed) <= {*moving, "global_step", "loss_scale", "loss_scale_finite_steps"}, changed
     assert after["global_step"] == 4
+
+
+def check_options_do_on_two_devices_what_they_do_on_one(folder):
+    """Both hold the same halves again; the order of a batch of two parts is such that norms see the same parts."""
+    config = TrainConfig(
+        model_name=training_toys.TINY,
+        optimizer="adam",
+        opt_epsilon=0.1,
+        weight_decay=0.01,
+        weight_decay_kind="decoupled",
+        batch_norm_decay=0.5,
+        label_smoothing=0.1,
+        clip_gradient_norm=0.5,
+        gradient_accumulation_steps=2,
+        moving_average_decay=0.9,
+        precision="float32",
+    )
+    found = []
+    for strategy, batch in ((make_strategy(), halves()), (tf.distribute.OneDeviceStrategy("/cpu:0"), None)):
+        with strategy.scope():
+            model = building.make_model(config, CLASSES, 3, {})
+        step, averages = building.make_step(config, model, lambda step: tf.constant(0.1), strategy)
+        metrics = run_steps(strategy, step, *(batch or (HALF, HALF_LABELS)))
+        found.append((values_of(model, step.variables_by_name), metrics))
+        before = values_of(model, {})
+        with averages.in_place():
+            held = values_of(model, {})
+            for name, value in model.variables_by_name.items():
+                average = found[-1][0][f"{name}/ExponentialMovingAverage"]
+                np.testing.assert_allclose(tf.convert_to_tensor(value).numpy(), average, rtol=1e-6, err_msg=name)
+        assert any((held[name] != before[name]).any() for name in before)
+        for name, value in values_of(model, {}).items():
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+    (ours, our_metrics), (theirs, their_metrics) = found
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(our_metrics[-1]["loss"], their_metrics[-1]["loss"], rtol=1e-4)
+
+
+def check_an_overflow_is_dropped_by_adam_on_both_devices(folder):
+    strategy = make_strategy()
+    with strategy.scope():
+        model = nets_factory.create_model(training_toys.TINY, CLASSES, compute_dtype="float16")
+        trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
+        optimizer = make_optimizer(TrainConfig(optimizer="adam", opt_epsilon=1e-3, weight_decay_kind="l2"), trainable)
+    step = TrainStep(model, optimizer, lambda step: tf.constant(0.1), strategy)
+    run_steps(strategy, step, *halves(OTHER_HALF), count=1)
+    held = step.variables_by_name
+    before = values_of(model, held)
+    held["loss_scale"].assign(2.0**30)
+    run_steps(strategy, step, *halves(OTHER_HALF), count=1)
+    after = values_of(model, held)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    moving = {name for name, value in model.variables_by_name.items() if not value.trainable}
+    assert changed <= moving | {"global_step", "loss_scale", "loss_scale_finite_steps"}, changed
 
 
 def check_the_trainer_runs_on_two_devices(folder):

@@ -1,0 +1,104 @@
+"""What is checked of the trainer's flags before anything is made of them."""
+
+import math
+
+from command_line import UserError
+
+# Lengths that can be given in epochs, in steps or in images.
+LENGTHS = (
+    ("warmup_epochs", "warmup_steps", "warmup_images"),
+    ("num_epochs_per_decay", "num_steps_per_decay", "num_images_per_decay"),
+    ("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
+)
+
+_AT_LEAST_1 = (
+    "batch_size",
+    "train_image_size",
+    "log_every_n_steps",
+    "max_to_keep",
+    "max_number_of_steps",
+    "dataset_num_private_threads",
+    "base_batch_size",
+    "num_steps_per_decay",
+    "num_images_per_decay",
+    "gradient_accumulation_steps",
+)
+_ABOVE_0 = (
+    "num_epochs",
+    "learning_rate",
+    "num_epochs_per_decay",
+    "learning_rate_decay_factor",
+    "opt_epsilon",
+    "clip_gradient_norm",
+    "lars_eta",
+)
+_AT_LEAST_0 = (
+    "warmup_epochs",
+    "warmup_steps",
+    "warmup_images",
+    "weight_decay",
+    "eval_every_epochs",
+    "save_interval_secs",
+    "end_learning_rate",
+    "rand_augment_layers",
+    "mixup_alpha",
+    "cutmix_alpha",
+    "adagrad_initial_accumulator_value",
+    "ftrl_initial_accumulator_value",
+    "ftrl_l1",
+    "ftrl_l2",
+)
+_UNDER_1 = (
+    "momentum",
+    "label_smoothing",
+    "adam_beta1",
+    "adam_beta2",
+    "rmsprop_decay",
+    "rmsprop_momentum",
+    "adadelta_rho",
+    "moving_average_decay",
+)
+
+
+def check_given(config):
+    """Checks what the user gave, before defaults fill the gaps.
+
+    Raises:
+      UserError: If flags contradict each other.
+    """
+    for names in LENGTHS:
+        given = [f"--{name}" for name in names if getattr(config, name) is not None]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} say the same thing in different units; give one of them")
+    if config.weight_decay_kind is not None and config.optimizer in ("adamw", "lars"):
+        raise UserError(
+            f"--optimizer={config.optimizer} has a weight decay of its own: leave --weight_decay_kind out"
+            + (", or take --optimizer=adam" if config.optimizer == "adamw" else "")
+        )
+
+
+def check_resolved(config):
+    """Checks the numbers of a resolved config.
+
+    Raises:
+      UserError: If one is out of its range; the message names the flag.
+    """
+    for name in _AT_LEAST_1:
+        _check(config, name, lambda value: value >= 1, "at least 1")
+    for name in _ABOVE_0:
+        _check(config, name, lambda value: 0 < value < math.inf, "above 0 and finite")
+    for name in _AT_LEAST_0:
+        _check(config, name, lambda value: value >= 0, "at least 0")
+    for name in _UNDER_1:
+        _check(config, name, lambda value: 0 <= value < 1, "at least 0 and under 1")
+    _check(config, "batch_norm_decay", lambda value: 0 <= value <= 1, "between 0 and 1")
+    _check(config, "seed", lambda value: 0 <= value < 2**63, "at least 0 and under 2**63")
+    _check(config, "rand_augment_magnitude", lambda value: 0 <= value <= 30, "between 0 and 30")
+    _check(config, "random_erasing", lambda value: 0 <= value <= 1, "between 0 and 1")
+    _check(config, "ftrl_learning_rate_power", lambda value: value <= 0, "at most 0")
+
+
+def _check(config, name, holds, expected):
+    value = getattr(config, name)
+    if value is not None and not holds(value):
+        raise UserError(f"--{name} is {value}, expected {expected}")

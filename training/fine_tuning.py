@@ -1,0 +1,168 @@
+"""Training that begins with a checkpoint's weights: what is restored, what begins anew, what is frozen.
+
+Scopes are prefixes of variable names, apart by commas, as in Slim. A norm whose scope is frozen keeps its statistics
+and normalizes by them, since weights that were trained with them fit no others.
+"""
+
+import pathlib
+import sys
+
+from command_line import UserError
+from nets import checkpoints
+
+REPORT = "fine_tuning.json"
+_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def check(config):
+    """Raises a UserError for flags that do nothing without another."""
+    if config.checkpoint_path is None:
+        for name in ("fine_tune", "checkpoint_exclude_scopes", "ignore_missing_vars"):
+            if getattr(config, name):
+                raise UserError(f"--{name} needs --checkpoint_path, the checkpoint to begin with")
+
+
+def head_scope(model):
+    """The scope of the layer that makes the logits."""
+    return f"{model.settings.get('scope', model.name)}/logits"
+
+
+def trained_scopes(config, model):
+    """The prefixes of what is trained; None for all.
+
+    Raises:
+      UserError: If one matches no variable.
+    """
+    if config.trainable_scopes is None:
+        return (head_scope(model),) if config.fine_tune else None
+    return _scopes(config, "trainable_scopes", model)
+
+
+def trainable_variables(config, model):
+    """The variables to train, by name.
+
+    Raises:
+      UserError: If the scopes hold none.
+    """
+    scopes = trained_scopes(config, model)
+    chosen = {
+        name: variable
+        for name, variable in model.variables_by_name.items()
+        if variable.trainable and (scopes is None or name.startswith(scopes))
+    }
+    if not chosen:
+        raise UserError(f"--trainable_scopes={config.trainable_scopes} holds no variable that can be trained")
+    return chosen
+
+
+def mode_of_norms(config, model):
+    """What the norms are told in training: True, or a function from a norm's scope to whether it uses the batch."""
+    scopes = trained_scopes(config, model)
+    if scopes is None or config.update_frozen_batch_norm:
+        return True
+    return lambda scope: any(f"{scope}/{name}".startswith(scopes) for name in _NORM)
+
+
+def source_settings(config):
+    """The network's settings that the source's model.json records, {} without one; warns of another preprocessing.
+
+    Raises:
+      UserError: If there is no checkpoint there, or it is one of another network.
+    """
+    if config.checkpoint_path is None:
+        return {}
+    prefix = pathlib.Path(checkpoints.find(config.checkpoint_path))
+    if not (prefix.parent / checkpoints.DESCRIPTION).exists():
+        return {}
+    description = checkpoints.read_description(prefix)
+    network, preprocessing = description["network"], description["preprocessing"]["name"]
+    if network["model_name"] != config.model_name:
+        raise UserError(
+            f"--model_name is {config.model_name}, but {prefix} is a {network['model_name']}; give the same name"
+        )
+    if preprocessing != config.preprocessing_name:
+        print(
+            f"warning: {prefix} was trained with preprocessing {preprocessing}, this run has "
+            f"{config.preprocessing_name}; --preprocessing_name={preprocessing} would feed it as it was",
+            file=sys.stderr,
+        )
+    return network
+
+
+def restore(config, model, folder):
+    """Restores what the flags ask for, weights and statistics, and writes the names of all into the run's folder.
+
+    Args:
+      config: A resolved TrainConfig with a checkpoint_path.
+      model: A SlimModel.
+      folder: The run's folder, which gets REPORT.
+
+    Returns:
+      A line of counts.
+
+    Raises:
+      UserError: If the checkpoint lacks a variable or has another shape of it; the message names the flag that helps.
+    """
+    prefix = checkpoints.find(config.checkpoint_path)
+    shapes = checkpoints.reader(prefix).get_variable_to_shape_map()
+    variables = model.variables_by_name
+    excluded = _excluded(config, model)
+    wanted = [name for name in variables if not name.startswith(excluded)]
+    missing = [name for name in wanted if name not in shapes]
+    if missing and (not config.ignore_missing_vars or len(missing) == len(wanted)):
+        raise _missing_error(prefix, missing, wanted, shapes)
+    found = [name for name in wanted if name in shapes]
+    for name in found:
+        if tuple(shapes[name]) != tuple(variables[name].shape):
+            raise _shape_error(prefix, name, tuple(shapes[name]), tuple(variables[name].shape), head_scope(model))
+    checkpoints.restore(prefix, {name: variables[name] for name in found})
+    scopes = trained_scopes(config, model)
+    report = {
+        "checkpoint": str(prefix),
+        "restored": found,
+        "new": [name for name in variables if name not in wanted],
+        "missing": missing,
+        "skipped": sorted(set(shapes) - set(found)),
+        "frozen": [name for name in variables if scopes is not None and not name.startswith(scopes)],
+        "frozen_statistics_move": config.update_frozen_batch_norm,
+    }
+    checkpoints.write_json(folder / REPORT, report)
+    return (
+        f"from {prefix}: {len(found)} variables restored, {len(report['new']) + len(missing)} begin anew, "
+        f"{len(report['skipped'])} of the file not used, {len(report['frozen'])} frozen; {folder / REPORT} names them"
+    )
+
+
+def _excluded(config, model):
+    """The prefixes of what begins anew; a tuple."""
+    scopes = () if config.checkpoint_exclude_scopes is None else _scopes(config, "checkpoint_exclude_scopes", model)
+    return scopes + ((head_scope(model),) if config.fine_tune else ())
+
+
+def _scopes(config, flag, model):
+    scopes = tuple(scope.strip() for scope in getattr(config, flag).split(",") if scope.strip())
+    for scope in scopes or ("",):
+        if not scope or not any(name.startswith(scope) for name in model.variables_by_name):
+            known = sorted({"/".join(name.split("/")[:2]) for name in model.variables_by_name})
+            raise UserError(f"--{flag}: no variable's name begins with {scope!r}; scopes: {', '.join(known)}")
+    return scopes
+
+
+def _missing_error(prefix, missing, wanted, shapes, most=4):
+    listed = ", ".join(missing[:most]) + (", ..." if len(missing) > most else "")
+    if len(missing) == len(wanted):
+        held = ", ".join(sorted(shapes)[:most])
+        return UserError(f"checkpoint {prefix} holds another network: it has none of {listed}, but {held}, ...")
+    return UserError(
+        f"checkpoint {prefix} lacks {len(missing)} of {len(wanted)} variables: {listed}; --ignore_missing_vars begins "
+        "them anew, and so does --checkpoint_exclude_scopes for scopes that it names"
+    )
+
+
+def _shape_error(prefix, name, there, here, head):
+    scope = head if name.startswith(head) else name.rpartition("/")[0]
+    message = (
+        f"checkpoint {prefix}: {name} has shape {there} there and {here} in this network; begin it anew with "
+        f"--checkpoint_exclude_scopes={scope}"
+    )
+    return UserError(message + (", or train it alone with --fine_tune" if scope == head else ""))
