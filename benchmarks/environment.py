@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command_line import UserError
+
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 # What decides which kernels oneDNN and TensorFlow pick; the hundred other flags would hide them.
@@ -31,6 +33,9 @@ _SPEED_VARIABLES = (
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
 )
+
+# Whose versions are recorded where they are installed.
+_OTHER_ENGINES = ("keras", "onnxruntime", "openvino", "torch")
 
 
 def describe_environment(cpuinfo_path="/proc/cpuinfo", repository=_REPOSITORY):
@@ -59,6 +64,7 @@ def describe_environment(cpuinfo_path="/proc/cpuinfo", repository=_REPOSITORY):
             "tensorflow": tf.__version__,
             "tf-slim": _version("tf-slim"),
             "numpy": np.__version__,
+            **{package: version for package in _OTHER_ENGINES if (version := _version(package))},
         },
         "threads": thread_settings(),
         "environment_variables": {name: os.environ[name] for name in _SPEED_VARIABLES if name in os.environ},
@@ -79,6 +85,23 @@ def thread_settings():
     }
 
 
+def set_threads(intra_op, inter_op):
+    """Sets the sizes of TensorFlow's thread pools, where they are not 0; before TensorFlow computes anything.
+
+    Raises:
+      UserError: If TensorFlow has started its threads already.
+    """
+    import tensorflow as tf
+
+    wanted = {"intra_op": intra_op, "inter_op": inter_op}
+    if any(size and size != thread_settings()[name] for name, size in wanted.items()):
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(intra_op)
+            tf.config.threading.set_inter_op_parallelism_threads(inter_op)
+        except RuntimeError as error:
+            raise UserError("TensorFlow has started its threads already: set their number in a new process") from error
+
+
 def usable_cores():
     """Returns how many logical processors this process may run on, which `taskset` can lower."""
     if hasattr(os, "sched_getaffinity"):
@@ -97,7 +120,16 @@ def _cpu(cpuinfo_path):
         "physical_cores": len(cores) or None,
         "logical_cores": os.cpu_count(),
         "usable_cores": usable_cores(),
+        "governor": _governor(),
     }
+
+
+def _governor():
+    """How Linux chooses the clock rate of the first core; None where it does not say."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return None
 
 
 def _read_cpuinfo(path):

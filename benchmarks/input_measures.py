@@ -7,7 +7,7 @@ import statistics
 
 from benchmarks import environment, input_contestants, made_images, rounds
 from benchmarks.crops import Crop
-from benchmarks.time_forward_backward import make_step
+from benchmarks.engines import make_step
 from command_line import UserError
 
 CIFAR_NETWORK = "resnet_cifar_v1_20"

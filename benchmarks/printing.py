@@ -36,11 +36,15 @@ class Reporter:
     def pass_finished(self, result):
         """All steps of a pass are done."""
 
+    def pass_failed(self, failure):
+        """A pass ran out of memory."""
+
 
 class Printer(Reporter):
     """Prints every tenth step and each result; a context manager, at whose end the progress bar goes away."""
 
-    def __init__(self, burn_in, num_batches, now=datetime.datetime.now):
+    def __init__(self, burn_in, num_batches=None, now=datetime.datetime.now):
+        """Makes a printer; num_batches is None where it is not known beforehand."""
         self._burn_in = burn_in
         self._num_batches = num_batches
         self._now = now
@@ -49,6 +53,11 @@ class Printer(Reporter):
         self._task = None
         self._pass_name = None
         self._step_seconds = []
+
+    @classmethod
+    def of(cls, configuration):
+        """A printer for the steps of a grid.Configuration."""
+        return cls(configuration.burn_in, configuration.num_batches if configuration.seconds is None else None)
 
     def __enter__(self):
         self._progress.start()
@@ -64,7 +73,9 @@ class Printer(Reporter):
         self._pass_name, self._step_seconds = pass_name, []
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(PASSES[pass_name].label, total=self._burn_in + self._num_batches)
+        self._task = self._progress.add_task(
+            PASSES[pass_name].label, total=self._num_batches and self._burn_in + self._num_batches
+        )
         self._draw_bar()
 
     def step(self, pass_name, index, step_seconds):
@@ -81,14 +92,30 @@ class Printer(Reporter):
         mean = summary.mean_and_deviation()
         self._print(f"{self._timestamp()}: {label} across {summary.count} steps, {mean} sec / batch")
         self._print(f"# {describe_result(result)}")
+        for warning in result.warnings:
+            self.warn(f"{result.setup.model}, {label}: {warning}")
+
+    def pass_failed(self, failure):
+        self._step_seconds = []
+        label = PASSES[failure.pass_name].label
+        self._print(f"# {label} of {describe_configuration(failure.configuration)}: {failure.error}")
+
+    def warn(self, text):
+        """Prints a warning on stderr."""
+        # Through rich where a bar is drawn there.
+        if self._progress.disable:
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+        else:
+            self._progress.console.print(f"warning: {text}", soft_wrap=True, markup=False, highlight=False)
 
     def interrupted(self):
         """Prints what was measured of an unfinished pass, if anything."""
         if self._step_seconds:
             summary = timing.summarize(self._step_seconds)
+            steps = "" if self._num_batches is None else f" of {self._num_batches}"
             self._print(
-                f"# interrupted: {PASSES[self._pass_name].label} across {summary.count} of "
-                f"{self._num_batches} steps, {summary.mean_and_deviation()} sec / batch"
+                f"# interrupted: {PASSES[self._pass_name].label} across {summary.count}{steps} steps, "
+                f"{summary.mean_and_deviation()} sec / batch"
             )
 
     def _print(self, line):
@@ -112,13 +139,24 @@ class Printer(Reporter):
 def describe_setup(setup):
     """Returns one line: `resnet_v2_50, batch 32, 224 x 224, float32, ...`."""
     threads = environment.thread_settings()
+    norms = ", folded" if setup.folded else ""
+    if setup.forward_mode != "inference":
+        norms = f", norms of {setup.forward_mode} in forward"
     images = "" if setup.dataset == "synthetic" else f", images of {setup.dataset}"
     return (
         f"{setup.model}, batch {setup.batch_size}, {setup.image_size} x {setup.image_size}, "
-        f"{setup.precision}, {setup.num_classes} classes{images}; {setup.parameters:,} parameters, "
+        f"{setup.precision}, {setup.num_classes} classes{images}{norms}; {setup.parameters:,} parameters, "
         f"{setup.multiply_adds / 1e9:.3f} G multiply-adds an image; "
         f"{setup.engine}, {environment.usable_cores()} cores, "
         f"threads {threads['intra_op'] or 'auto'} intra-op and {threads['inter_op'] or 'auto'} inter-op"
+    )
+
+
+def describe_configuration(configuration):
+    """Returns what is to be timed, shorter than `describe_setup` and before anything was built."""
+    return (
+        f"{configuration.model}, batch {configuration.batch_size}, {configuration.image_size} x "
+        f"{configuration.image_size}, {configuration.precision}, {configuration.engine}"
     )
 
 

@@ -1,8 +1,10 @@
 """What was timed, the times, and the file that keeps them."""
 
 import contextlib
+import csv
 import dataclasses
 import functools
+import io
 import json
 import os
 from pathlib import Path
@@ -25,6 +27,7 @@ class Pass:
 PASSES = {
     "forward": Pass("Forward", forwards=1),
     "forward_backward": Pass("Forward-backward", forwards=3),
+    "train_step": Pass("Train-step", forwards=3),
 }
 
 
@@ -45,6 +48,14 @@ class Setup:
     """Of the forward pass of one image."""
     dataset: str = "synthetic"
     """Where the images come from."""
+    forward_mode: str = "inference"
+    """Of the forward pass: inference, or training, where norms use the batch."""
+    folded: bool = False
+    """Whether the forward pass is that of the folded network."""
+    activation_values: int = 0
+    """That convolutions read and write for one image."""
+    weight_values: int = 0
+    """Of convolutions, read once a batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +67,16 @@ class Result:
     """A key of PASSES."""
     burn_in: int
     step_seconds: tuple[float, ...]
+    prepare_seconds: float = 0.0
+    """For tracing, or for converting and loading."""
+    first_step_seconds: float = 0.0
+    """Of the step before the burn-in, which compiles."""
+    peak_memory_bytes: int | None = None
+    """Most memory that the process had in RAM during the pass."""
+    others_share: float | None = None
+    """Part of the usable cores' time that other processes took during the timed steps."""
+    warnings: tuple[str, ...] = ()
+    """What makes the times doubtful."""
 
     @functools.cached_property
     def summary(self):
@@ -72,42 +93,103 @@ class Result:
         multiply_adds = self.setup.multiply_adds * PASSES[self.pass_name].forwards
         return 2e-9 * multiply_adds * self.images_per_second
 
+    @property
+    def gigabytes_per_second(self):
+        """Of the least traffic of the convolutions with memory, at the median step: every value moved once."""
+        values = self.setup.activation_values * self.setup.batch_size + self.setup.weight_values
+        item_size = 4 if self.setup.precision == "float32" else 2
+        return 1e-9 * item_size * values * PASSES[self.pass_name].forwards / self.summary.median
+
     def to_json(self):
         """Returns a dict that JSON can hold: all raw times, and the figures that were printed from them."""
+        measured = ("burn_in", "prepare_seconds", "first_step_seconds", "peak_memory_bytes", "others_share", "warnings")
         return {
             **dataclasses.asdict(self.setup),
             "pass": self.pass_name,
-            "burn_in": self.burn_in,
+            **{name: getattr(self, name) for name in measured},
             "statistics": dataclasses.asdict(self.summary),
             "images_per_second": self.images_per_second,
             "gigaflops_per_second": self.gigaflops_per_second,
+            "gigabytes_per_second": self.gigabytes_per_second,
             "step_seconds": list(self.step_seconds),
         }
 
 
-def check_json_path(path):
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A pass of a configuration that ran out of memory."""
+
+    configuration: object
+    """A grid.Configuration."""
+    pass_name: str
+    error: str
+    """What happened, one line."""
+
+    def to_json(self):
+        """Returns a dict that JSON can hold: what was to be timed, the error, and no times."""
+        names = ("model", "engine", "precision", "batch_size", "image_size", "num_classes", "forward_mode", "folded")
+        return {
+            **{name: getattr(self.configuration, name) for name in names},
+            "dataset": self.configuration.dataset_name or "synthetic",
+            "pass": self.pass_name,
+            "error": self.error,
+            "step_seconds": [],
+        }
+
+
+def check_path(path, flag="json"):
     """Raises a UserError if results could not be written to `path`, before they have cost an hour."""
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise UserError(f"--json {path} exists and is not a regular file; give the name of a file")
+        raise UserError(f"--{flag} {path} exists and is not a regular file; give the name of a file")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"--json {path}: its folder {path.parent} does not exist or cannot be written to")
+        raise UserError(f"--{flag} {path}: its folder {path.parent} does not exist or cannot be written to")
 
 
-def write_json(path, environment, results):
-    """Writes {"environment", "results"} to `path`: whole or, when interrupted, not at all.
+def write_json(path, environment, results, **more):
+    """Writes {"environment", **more, "results"} to `path`: whole or, when interrupted, not at all.
 
     Args:
       path: The file; one that is already there is replaced.
       environment: As `environment.describe_environment` gives it.
-      results: A list of Result.
+      results: A list of what has a `to_json`.
+      **more: Further JSON-able keys.
     """
+    document = {"environment": environment, **more, "results": [result.to_json() for result in results]}
+    write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def write_csv(path, environment, results):
+    """Writes every step time as a row, below comment lines (`# name: value`) with the environment.
+
+    Args:
+      path, environment: As in `write_json`.
+      results: A list of Result and Failure; a failure has one row, with an error and no time.
+    """
+    names = ("model", "engine", "precision", "batch_size", "image_size", "num_classes", "dataset", "forward_mode")
+    names += ("folded", "pass")
+    text = io.StringIO(newline="")
+    for name, value in environment.items():
+        text.write(f"# {name}: {value if isinstance(value, str) else json.dumps(value)}\n")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow([*names, "step", "seconds", "error"])
+    for result in results:
+        document = result.to_json()
+        setup = [document[name] for name in names]
+        if isinstance(result, Failure):
+            rows.writerow([*setup, "", "", result.error])
+        else:
+            rows.writerows([*setup, step, repr(seconds), ""] for step, seconds in enumerate(result.step_seconds))
+    write_text(path, text.getvalue())
+
+
+def write_text(path, text):
+    """Writes a file whole or, when interrupted, not at all."""
     # What a link points to is replaced, not the link.
     path = Path(path).resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    document = {"environment": environment, "results": [result.to_json() for result in results]}
     try:
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
+        temporary.write_text(text)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -81,7 +81,7 @@ def main(config):
     from benchmarks import input_measures
 
     if config.json:
-        results.check_json_path(config.json)
+        results.check_path(config.json)
     # Before the work begins, so that the load it records is that of others.
     machine = environment.describe_environment()
     measured = []

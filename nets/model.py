@@ -161,10 +161,14 @@ class SlimModel(tf.Module):
 
     def multiply_adds(self, image_size):
         """Counts the multiply-adds of the convolutions of a forward pass of one image of image_size x image_size."""
+        return sum(map(multiply_adds_of, self.operations(image_size)))
+
+    def operations(self, image_size):
+        """The tf.Operations of a forward pass of one image of image_size x image_size, traced on paper to be counted."""
         graph = tf.Graph()
         with graph.as_default():
             self._build(self._paper_image(image_size), False, _placeholder)
-        return sum(map(multiply_adds_of, graph.get_operations()))
+        return graph.get_operations()
 
     def build_inference(self, images, variable_getter, **conv2d_arguments):
         """Traces the network into the current graph with other variables and other convolutions; see `nets.folding`.

@@ -74,7 +74,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 def test_places_for_results_that_cannot_be(tmp_path):
     with pytest.raises(UserError, match="--json .* not a regular file"):
-        results.check_json_path(tmp_path)
+        results.check_path(tmp_path)
     with pytest.raises(UserError, match="--json .* does not exist"):
-        results.check_json_path(tmp_path / "missing" / "out.json")
-    results.check_json_path(tmp_path / "out.json")
+        results.check_path(tmp_path / "missing" / "out.json")
+    results.check_path(tmp_path / "out.json")

@@ -1,0 +1,174 @@
+"""Two files of results side by side: the ratio of medians of each configuration, and what the samples support."""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from command_line import UserError
+
+_RESAMPLES = 10_000
+_CONFIDENCE = 0.95
+# What makes two rows the same measurement, and what older files had before they named it.
+_KEYS = {
+    "model": None,
+    "engine": "tensorflow",
+    "pass": None,
+    "precision": "float32",
+    "batch_size": None,
+    "image_size": None,
+    "num_classes": None,
+    "dataset": "synthetic",
+    "forward_mode": "inference",
+    "folded": False,
+}
+# Of an environment, what explains a difference.
+_EXPLAINING = ("cpu", "memory_bytes", "kernel", "versions", "threads", "environment_variables", "gpus", "commit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A configuration in both files.
+
+    Attributes:
+      label: The configuration, a line.
+      medians: In seconds, (first file, second file); None where a file's pass failed.
+      ratio: Second over first: above 1 the second is slower. None where one failed.
+      low, high: Bootstrap 95 % interval of the ratio; None where a file has fewer than two samples.
+    """
+
+    label: str
+    medians: tuple
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def verdict(self):
+        """faster, slower, no difference that the samples support, or which file failed."""
+        if self.ratio is None:
+            failed = [name for name, median in zip(("A", "B"), self.medians, strict=True) if median is None]
+            return f"{' and '.join(failed)} failed"
+        if self.low is not None and self.low > 1:
+            return "slower"
+        if self.high is not None and self.high < 1:
+            return "faster"
+        return "no difference that the samples support"
+
+    def regressed(self, percent):
+        """Whether the second file failed where the first did not, or is slower by more than some per cent."""
+        if self.ratio is None:
+            return self.medians[0] is not None
+        return self.verdict == "slower" and self.ratio > 1 + percent / 100
+
+
+def read(path):
+    """The document of a file that `--json` wrote.
+
+    Raises:
+      UserError: If it cannot be read or is something else.
+    """
+    try:
+        document = json.loads(Path(path).read_text())
+        for result in document["results"]:
+            list(map(float, result["step_seconds"]))
+            key_of(result)
+    except OSError as error:
+        raise UserError(f"--compare {path} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"--compare {path} is no file of step times, as --json writes them ({error!r})") from error
+    return document
+
+
+def key_of(result):
+    """What makes a result comparable with another: a tuple."""
+    return tuple(result[name] if default is None else result.get(name, default) for name, default in _KEYS.items())
+
+
+def compare(first, second):
+    """Compares the results that both documents have.
+
+    Args:
+      first, second: Documents as `read` gives them.
+
+    Returns:
+      A list of Row in the first one's order, and a list of labels of what one file alone has.
+
+    Raises:
+      UserError: If they have nothing in common.
+    """
+    ours, theirs = ({key_of(result): result["step_seconds"] for result in one["results"]} for one in (first, second))
+    rows = [_row(_label(key), ours[key], theirs[key]) for key in ours if key in theirs]
+    if not rows:
+        raise UserError(
+            "--compare: the two files have no configuration in common; time the same network, pass, batch, image size, "
+            "precision, engine and classes in both"
+        )
+    return rows, [_label(key) for key in [*ours, *theirs] if (key in ours) != (key in theirs)]
+
+
+def describe(rows, alone, first, second):
+    """Yields the lines of a comparison: what differs between the machines, a line for each row, what stands alone."""
+    for name in _EXPLAINING:
+        values = [document.get("environment", {}).get(name) for document in (first, second)]
+        if values[0] != values[1]:
+            yield f"# {name} differs: A {json.dumps(values[0])}, B {json.dumps(values[1])}"
+    for row in rows:
+        if row.ratio is None:
+            yield f"{row.label}: {row.verdict}"
+            continue
+        interval = "too few samples for an interval" if row.low is None else f"95 % {row.low:.3f} to {row.high:.3f}"
+        before, after = row.medians
+        yield f"{row.label}: {before:.6f} s -> {after:.6f} s, B/A {row.ratio:.3f} ({interval}): {row.verdict}"
+    for label in alone:
+        yield f"# in one file only: {label}"
+
+
+def bootstrap_interval(before, after, seed=0):
+    """A 95 % percentile-bootstrap interval of median(after) / median(before), both resampled.
+
+    It takes the samples as independent: what slowed a whole run down is in neither file's spread.
+
+    Returns:
+      (low, high); (None, None) where there are fewer than two samples of either.
+    """
+    if min(len(before), len(after)) < 2:
+        return None, None
+    random = np.random.default_rng(seed)
+    medians = [_resampled_medians(np.asarray(one), random) for one in (before, after)]
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(medians[1] / medians[0], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _resampled_medians(values, random):
+    # In parts: a run of seconds may have a hundred thousand samples.
+    part = max(1, 2**22 // len(values))
+    counts = [min(part, _RESAMPLES - start) for start in range(0, _RESAMPLES, part)]
+    return np.concatenate([np.median(random.choice(values, size=[count, len(values)]), axis=1) for count in counts])
+
+
+def _row(label, before, after):
+    medians = tuple(statistics.median(times) if times else None for times in (before, after))
+    if None in medians:
+        return Row(label, medians, None, None, None)
+    return Row(label, medians, medians[1] / medians[0], *bootstrap_interval(before, after))
+
+
+def _label(key):
+    known = dict(zip(_KEYS, key, strict=True))
+    more = [] if known["dataset"] == "synthetic" else [f"images of {known['dataset']}"]
+    more += ["folded"] if known["folded"] else []
+    more += [] if known["forward_mode"] == "inference" else [f"norms of {known['forward_mode']}"]
+    return ", ".join(
+        [
+            f"{known['model']} {known['pass']}",
+            known["engine"],
+            known["precision"],
+            f"batch {known['batch_size']}",
+            f"{known['image_size']} x {known['image_size']}",
+            *more,
+        ]
+    )

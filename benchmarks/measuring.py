@@ -1,0 +1,95 @@
+"""Times configurations, one after the other; what runs out of memory is a row that says so."""
+
+import gc
+import time
+
+from benchmarks import disturbance, memory, printing, results, timing
+
+
+def time_configuration(configuration, reporter=None):
+    """Times each pass of a configuration.
+
+    Args:
+      configuration: A grid.Configuration.
+      reporter: A printing.Reporter, which hears how the measurement goes.
+
+    Returns:
+      A list with a results.Result, or a results.Failure, for each pass.
+
+    Raises:
+      UserError: If a data set, an engine or a precision is not there.
+    """
+    from benchmarks import steps
+
+    reporter = reporter or printing.Reporter()
+    try:
+        setup, prepared = steps.build_steps(configuration)
+    except Exception as error:
+        return fail(configuration, configuration.passes, out_of_memory(error), reporter)
+    reporter.started(setup)
+    measured = []
+    for name in configuration.passes:
+        try:
+            measured.append(_time_pass(setup, name, prepared.pop(name), configuration, reporter))
+        except Exception as error:
+            measured += fail(configuration, [name], out_of_memory(error), reporter)
+        gc.collect()
+    return measured
+
+
+def fail(configuration, passes, error, reporter):
+    """A results.Failure for each of some passes, which the reporter hears of."""
+    failures = [results.Failure(configuration, name, error) for name in passes]
+    for failure in failures:
+        reporter.pass_failed(failure)
+    return failures
+
+
+def out_of_memory(error):
+    """What a failure for want of memory says, one line; any other error is raised again."""
+    import tensorflow as tf
+
+    first_line = (getattr(error, "message", None) or str(error)).strip().partition("\n")[0]
+    known = isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
+    # onnxruntime and OpenVINO have no error of their own for it.
+    if not known and not (isinstance(error, RuntimeError) and "alloc" in first_line.lower()):
+        raise error
+    return f"out of memory: {first_line or type(error).__name__}"
+
+
+def _time_pass(setup, pass_name, step, configuration, reporter):
+    """Prepares a step, runs it once, for the first call compiles, and then times it; returns a Result."""
+    reporter.pass_started(pass_name)
+    memory.reset_peak()
+    start = time.perf_counter()
+    step.prepare()
+    prepared = time.perf_counter()
+    step.run()
+    first_done = time.perf_counter()
+    watch = None
+
+    def on_step(index, seconds):
+        nonlocal watch
+        reporter.step(pass_name, index, seconds)
+        if index == -1:
+            watch = disturbance.Watch()
+
+    if not configuration.burn_in:
+        watch = disturbance.Watch()
+    step_seconds = timing.time_steps(
+        step.run, configuration.num_batches, configuration.burn_in, on_step=on_step, seconds=configuration.seconds
+    )
+    others_share = watch.others_share()
+    result = results.Result(
+        setup,
+        pass_name,
+        configuration.burn_in,
+        tuple(step_seconds),
+        prepare_seconds=prepared - start,
+        first_step_seconds=first_done - prepared,
+        peak_memory_bytes=memory.peak_bytes(),
+        others_share=others_share,
+        warnings=disturbance.describe_doubts(step_seconds, others_share),
+    )
+    reporter.pass_finished(result)
+    return result
