@@ -1,10 +1,11 @@
 """Figures that follow from step times, and the file that keeps them."""
 
+import csv
 import json
 
 import pytest
 
-from benchmarks import results
+from benchmarks import grid, results
 from command_line import UserError
 
 SETUP = results.Setup(
@@ -78,3 +79,26 @@ def test_places_for_results_that_cannot_be(tmp_path):
     with pytest.raises(UserError, match="--json .* does not exist"):
         results.check_path(tmp_path / "missing" / "out.json")
     results.check_path(tmp_path / "out.json")
+
+
+def test_traffic_is_every_value_once_and_weights_once_a_batch():
+    setup = results.Setup(
+        "a", "tensorflow", "bfloat16", 32, 224, 1000, 1, 1, activation_values=10_000_000, weight_values=5_000_000
+    )
+    result = results.Result(setup, "forward_backward", 0, (0.5,))
+    # 2 bytes x (32 x 10 M + 5 M) x 3 passes / 0.5 s.
+    assert result.gigabytes_per_second == pytest.approx(3.9)
+
+
+def test_csv_has_a_row_for_each_time_and_the_environment_above(tmp_path):
+    path = tmp_path / "out.csv"
+    configuration = grid.Configuration("resnet_v2_50", "xla", "float32", 8, 224, 1000)
+    failure = results.Failure(configuration, "forward", "out of memory: of tensor [1,2]")
+    results.write_csv(path, {"kernel": "Linux 6", "threads": {"intra_op": 2}}, [make_result(0.1, 0.1 + 0.2), failure])
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ["# kernel: Linux 6", '# threads: {"intra_op": 2}']
+    rows = list(csv.DictReader(lines[2:]))
+    assert [row["step"] for row in rows] == ["0", "1", ""]
+    assert [row["seconds"] for row in rows] == ["0.1", "0.30000000000000004", ""]
+    assert [row["model"] for row in rows] == ["resnet_v2_152", "resnet_v2_152", "resnet_v2_50"]
+    assert rows[2]["error"] == "out of memory: of tensor [1,2]"

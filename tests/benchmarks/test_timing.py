@@ -45,6 +45,20 @@ def test_no_burn_in_times_the_first_step():
     assert timing.time_steps(clock.run_step, num_batches=2, burn_in=0, clock=clock) == [8.0, 1.0]
 
 
+def test_a_time_budget_ends_with_the_step_that_fills_it():
+    clock = FakeClock([64.0, 1.0, 2.0, 4.0, 8.0])
+    # Neither the burn-in nor what the listener does is on the budget.
+    step_seconds = timing.time_steps(
+        clock.run_step, burn_in=1, clock=clock, on_step=lambda index, seconds: clock.skip(9.0), seconds=5.0
+    )
+    assert step_seconds == [1.0, 2.0, 4.0]
+
+
+def test_a_time_budget_is_for_one_step_at_least():
+    clock = FakeClock([64.0, 7.0])
+    assert timing.time_steps(clock.run_step, burn_in=1, clock=clock, seconds=0.001) == [7.0]
+
+
 def test_what_the_listener_does_is_not_on_the_clock():
     clock = FakeClock([1.0, 2.0, 4.0])
     heard = []
@@ -93,6 +107,17 @@ def test_known_series():
     assert summary.median == 4.5
     assert (summary.minimum, summary.maximum) == (2.0, 9.0)
     assert summary.mean_and_deviation() == "5.000 +/- 2.138"
+
+
+def test_known_percentiles_and_median_absolute_deviation():
+    summary = timing.summarize([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0])
+    # Places 0.35, 6.65 and 6.93 of 0 to 7, on the line between the neighbours.
+    assert summary.percentile_5 == pytest.approx(2 + 0.35 * 2)
+    assert summary.percentile_95 == pytest.approx(7 + 0.65 * 2)
+    assert summary.percentile_99 == pytest.approx(7 + 0.93 * 2)
+    # Distances from 4.5: five times 0.5, twice 2.5, once 4.5.
+    assert summary.median_absolute_deviation == 0.5
+    assert timing.summarize([1.0, 2.0, 4.0, 8.0, 16.0]).median_absolute_deviation == 3.0
 
 
 def test_order_does_not_matter():

@@ -1,0 +1,129 @@
+"""Two files side by side, with samples whose verdict is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+import command_line
+from benchmarks import comparison
+from benchmarks import time_forward_backward as script
+from command_line import UserError
+
+ROW = {
+    "model": "resnet_v2_50",
+    "engine": "tensorflow",
+    "precision": "float32",
+    "batch_size": 32,
+    "image_size": 224,
+    "num_classes": 1000,
+    "dataset": "synthetic",
+    "pass": "forward",
+}
+
+
+def write(path, *rows, **environment):
+    document = {"environment": environment, "results": [{**ROW, **row} for row in rows]}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def compare(tmp_path, before, after, *flags):
+    """Exit status of the script on two files of one row each."""
+    first = write(tmp_path / "a.json", {"step_seconds": before})
+    second = write(tmp_path / "b.json", {"step_seconds": after})
+    with pytest.raises(SystemExit) as ending:
+        command_line.run(script.main, script.TimingConfig, ["--compare", str(first), str(second), *flags])
+    return ending.value.code
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict", "ratio"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0], "slower", "B/A 2.000 (95 % 2.000 to 2.000)"),
+        ([2.0, 2.0], [1.0, 1.0], "faster", "B/A 0.500 (95 % 0.500 to 0.500)"),
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], "no difference that the samples support", "B/A 1.000 (95 % 0.333 to 3.000)"),
+        ([1.0], [9.0], "no difference that the samples support", "B/A 9.000 (too few samples for an interval)"),
+    ],
+)
+def test_verdicts(tmp_path, capsys, before, after, verdict, ratio):
+    assert compare(tmp_path, before, after) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("resnet_v2_50 forward, tensorflow, float32, batch 32, 224 x 224: ")
+    assert line.endswith(f"{ratio}: {verdict}")
+
+
+@pytest.mark.parametrize(
+    ("after", "percent", "status"),
+    [
+        ([1.1, 1.1, 1.1], "5", 1),
+        ([1.1, 1.1, 1.1], "15", 0),
+        ([0.9, 0.9, 0.9], "0", 0),
+        ([0.5, 1.1, 9.0], "5", 0),  # Slower in the median, but the samples do not support it.
+        ([], "5", 1),  # It ran out of memory.
+    ],
+)
+def test_a_regression_is_exit_status_1(tmp_path, capsys, after, percent, status):
+    assert compare(tmp_path, [1.0, 1.0, 1.0, 1.0], after, "--fail_on_regression", percent) == status
+    err = capsys.readouterr().err
+    assert err.count("\n") == status
+    assert ("is slower by more than" in err) == bool(status)
+
+
+def test_a_pass_that_failed_says_so(tmp_path, capsys):
+    assert compare(tmp_path, [1.0], []) == 0
+    assert capsys.readouterr().out.endswith(": B failed\n")
+
+
+def test_only_the_same_configurations_are_compared(tmp_path):
+    first = write(tmp_path / "a.json", {"step_seconds": [1.0]}, {"pass": "train_step", "step_seconds": [3.0]})
+    second = write(tmp_path / "b.json", {"step_seconds": [2.0]}, {"folded": True, "step_seconds": [9.0]})
+    documents = comparison.read(first), comparison.read(second)
+    rows, alone = comparison.compare(*documents)
+    assert [row.medians for row in rows] == [(1.0, 2.0)]
+    assert len(alone) == 2 and "train_step" in alone[0] and alone[1].endswith("folded")
+
+
+def test_rows_of_files_before_forward_mode_and_folded_had_a_name(tmp_path):
+    """ROW has neither; the newer file names what the older one did."""
+    first = write(tmp_path / "a.json", {"step_seconds": [1.0]})
+    second = write(tmp_path / "b.json", {"forward_mode": "inference", "folded": False, "step_seconds": [2.0]})
+    rows, alone = comparison.compare(comparison.read(first), comparison.read(second))
+    assert (rows[0].ratio, alone) == (2.0, [])
+
+
+def test_what_differs_between_the_machines_is_said(tmp_path):
+    first = write(tmp_path / "a.json", {"step_seconds": [1.0]}, kernel="Linux 6", started="then")
+    second = write(tmp_path / "b.json", {"step_seconds": [1.0]}, kernel="Linux 7", started="now")
+    documents = comparison.read(first), comparison.read(second)
+    lines = list(comparison.describe(*comparison.compare(*documents), *documents))
+    assert lines[0] == '# kernel differs: A "Linux 6", B "Linux 7"'
+    assert len(lines) == 2
+
+
+def test_the_interval_covers_what_theory_says():
+    """The median of n normal values has the deviation sqrt(pi / 2 / n) of theirs; a ratio near 1 has both's."""
+    random = np.random.default_rng(5)
+    before, after = (10 + random.standard_normal([2, 401])).tolist()
+    low, high = comparison.bootstrap_interval(before, after)
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(2 * np.pi / 2 / 401) / 10, rel=0.3)
+    assert comparison.bootstrap_interval(before, after) == (low, high)
+
+
+def test_the_interval_covers_the_truth_most_times():
+    pairs = 10 + np.random.default_rng(7).standard_normal([60, 2, 31])
+    intervals = [comparison.bootstrap_interval(before, after) for before, after in pairs]
+    assert sum(low <= 1 <= high for low, high in intervals) >= 52
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        comparison.read(tmp_path / "missing.json")
+    for text in ("no json", "[]", "{}", '{"results": [{"model": "a"}]}', '{"results": [{"step_seconds": [1]}]}'):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(UserError, match="is no file of step times"):
+            comparison.read(tmp_path / "a.json")
+    first = write(tmp_path / "a.json", {"step_seconds": [1.0]})
+    second = write(tmp_path / "b.json", {"batch_size": 1, "step_seconds": [1.0]})
+    with pytest.raises(UserError, match="no configuration in common"):
+        comparison.compare(comparison.read(first), comparison.read(second))
