@@ -1,0 +1,170 @@
+"""A pass of a network in several systems: made ready, compared, and timed in turn."""
+
+import dataclasses
+import statistics
+
+import numpy as np
+
+from benchmarks import rounds
+from command_line import UserError
+
+OURS = "slim_resnets"
+PEERS = ("slim_resnets_folded", "keras", "torch", "torch_compile", "onnxruntime", "openvino")
+PASSES = ("forward", "train_step")
+# Largest difference, as a part of the largest value: rounding of sums in another order.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How far a first result is from ours.
+
+    Attributes:
+      difference: The largest, as a part of the largest value of ours.
+      top_1: Part of the images with the same most probable class; None for a cross-entropy.
+    """
+
+    difference: float
+    top_1: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What the contestants of a pass did.
+
+    Attributes:
+      setup: What was measured, JSON-able.
+      rates: {contestant: [images a second of each round]}.
+      ratios: A tuple of rounds.Ratio: ours over each other.
+      agreements: {contestant: Agreement}, of those that were compared.
+      missing: {contestant: why it was left out}.
+    """
+
+    pass_name: str
+    setup: dict
+    rates: dict
+    ratios: tuple
+    agreements: dict
+    missing: dict
+
+    def to_json(self):
+        """Returns a dict that JSON can hold, with every rate."""
+        return {
+            **self.setup,
+            "pass": self.pass_name,
+            "images_per_second": self.rates,
+            "median_images_per_second": {name: statistics.median(rates) for name, rates in self.rates.items()},
+            "ratios": [dataclasses.asdict(ratio) for ratio in self.ratios],
+            "agreements": {name: dataclasses.asdict(one) for name, one in self.agreements.items()},
+            "missing": self.missing,
+        }
+
+
+def measure(config, pass_name, peers):
+    """Times a pass in this zoo and in others.
+
+    Args:
+      config: A PeersConfig.
+      pass_name: A name of PASSES.
+      peers: Names of PEERS.
+
+    Returns:
+      A Measured.
+
+    Raises:
+      UserError: If there is no such network.
+    """
+    from benchmarks.peers import CONTESTANTS
+
+    task = make_task(config, pass_name)
+    contestants, missing = {}, {}
+    for name in (OURS, *peers):
+        try:
+            contestants[name] = CONTESTANTS[name](task)
+        except (ImportError, UserError) as error:
+            missing[name] = str(error)
+    agreements = _compare(contestants, missing, TOLERANCES[config.precision])
+    rates = rounds.run_rounds(
+        {name: _turn(contestant.step, config.batch_size) for name, contestant in contestants.items()},
+        config.rounds,
+        config.seconds,
+        config.burn_in_seconds,
+    )
+    ratios = tuple(rounds.compare(f"{OURS} over {name}", rates[OURS], rates[name]) for name in rates if name != OURS)
+    configuration = task.configuration
+    names = ("model", "precision", "batch_size", "image_size", "num_classes", "intra_op_threads")
+    setup = {name: getattr(configuration, name) for name in names}
+    return Measured(pass_name, setup, rates, ratios, agreements, missing)
+
+
+def make_task(config, pass_name):
+    """The network, its images and its labels, as a peers.Task."""
+    import tensorflow as tf
+
+    from benchmarks.grid import Configuration
+    from benchmarks.peers import Task
+    from nets import nets_factory
+
+    network = nets_factory.find_network(config.model)
+    image_size = config.image_size or network.default_image_size
+    padding = {"root_pool_padding": "symmetric"} if "root_pool_padding" in network.function.layout else {}
+    model = nets_factory.create_model(config.model, config.num_classes, seed=config.seed, **padding)
+    random = np.random.default_rng(config.seed)
+    images = random.standard_normal([config.batch_size, image_size, image_size, 3], dtype=np.float32)
+    labels = random.integers(config.num_classes, size=config.batch_size)
+    configuration = Configuration(
+        model=config.model,
+        engine="tensorflow",
+        precision=config.precision,
+        batch_size=config.batch_size,
+        image_size=image_size,
+        num_classes=config.num_classes,
+        passes=(pass_name,),
+        intra_op_threads=config.intra_op_threads,
+    )
+    return Task(model, configuration, tf.constant(images), tf.constant(labels, tf.int32))
+
+
+def agreement(expected, actual):
+    """The Agreement of two results."""
+    largest = float(np.abs(expected).max()) or 1.0
+    top_1 = None
+    if expected.ndim == 2:
+        top_1 = float((expected.argmax(axis=-1) == actual.argmax(axis=-1)).mean())
+    return Agreement(float(np.abs(actual - expected).max()) / largest, top_1)
+
+
+def describe_agreement(one):
+    """The end of a contestant's line: how far it is from ours; nothing for ours."""
+    if one is None:
+        return ""
+    same = "" if one.top_1 is None else f", top-1 the same for {one.top_1:.0%}"
+    return f"; differs by {one.difference:.2g} of the largest value{same}"
+
+
+def _compare(contestants, missing, tolerance):
+    """Runs each once and compares; takes out whose result is another, or who fails."""
+    agreements = {}
+    expected = contestants[OURS].value(contestants[OURS].step())
+    for name in [name for name in contestants if name != OURS]:
+        try:
+            actual = contestants[name].value(contestants[name].step())
+        except Exception as error:  # Compilers raise errors of every class.
+            missing[name] = f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            del contestants[name]
+            continue
+        one = agreement(expected, actual)
+        if one.difference <= tolerance:
+            agreements[name] = one
+        else:
+            missing[name] = f"computes something else{describe_agreement(one)}, tolerance {tolerance:g}"
+            del contestants[name]
+    return agreements
+
+
+def _turn(step, batch_size):
+    def take_batch():
+        step()
+        return batch_size
+
+    return lambda: take_batch
