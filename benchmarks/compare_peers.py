@@ -23,7 +23,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import command_line
-from benchmarks import environment, grid, peer_rounds, results
+from benchmarks import disturbance, environment, grid, peer_rounds, results
 from command_line import UserError
 
 
@@ -69,6 +69,9 @@ def main(config):
     environment.set_threads(config.intra_op_threads, 0)
     # Before the work begins, so that the load it records is that of others.
     machine = environment.describe_environment()
+    busy = disturbance.describe_others(disturbance.look_around(), "before the first step")
+    if busy:
+        print(f"warning: {busy}", file=sys.stderr)
     measured = []
     for pass_name in passes:
         measured.append(peer_rounds.measure(config, pass_name, peers))

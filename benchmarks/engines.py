@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 from command_line import UserError, stderr_kept_for_errors
 
-_OPENVINO_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# Precision -> what OpenVINO calls it as a hint, and as an ability of a device.
+_OPENVINO_NAMES = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
+# OpenVINO rounds float32 files itself.
+_EXPORTS = {"onnxruntime": ("onnx", None), "openvino": ("openvino", "float32")}
 
 
 class Step(NamedTuple):
@@ -51,12 +54,35 @@ def method_step(owner, method, *arguments):
     )
 
 
+def check_engine(engine, precision):
+    """Raises a UserError if an engine is not installed (the message names the extra) or has not the precision."""
+    if engine not in _EXPORTS:
+        return
+    from exporting import formats
+
+    format_name, file_precision = _EXPORTS[engine]
+    try:
+        formats.find_format(format_name, file_precision or precision)
+    except UserError as error:
+        raise UserError(str(error).replace(f"--format={format_name}", f"--engine={engine}")) from error
+    if engine == "openvino":
+        import openvino
+
+        abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if _OPENVINO_NAMES[precision][1] not in abilities:
+            raise UserError(
+                f"--engine openvino computes no {precision} on this CPU, which has {', '.join(abilities)}; give another "
+                "--precision"
+            )
+
+
 def forward_step(network, configuration, images):
     """The forward pass in the engine that the configuration names.
 
     Raises:
-      UserError: If the engine is not installed (the message names the extra) or does not have the precision.
+      UserError: As `check_engine`.
     """
+    check_engine(configuration.engine, configuration.precision)
     engines = {
         "tensorflow": _tensorflow,
         "xla": functools.partial(_tensorflow, jit_compile=True),
@@ -77,7 +103,6 @@ def _tensorflow(network, configuration, images, jit_compile=None):
 
 
 def _onnxruntime(network, configuration, images):
-    write = _writer("onnx", configuration.engine, configuration.precision)
     images = images.numpy()
     sessions = []
 
@@ -88,65 +113,50 @@ def _onnxruntime(network, configuration, images):
         options.intra_op_num_threads = configuration.intra_op_threads
         options.inter_op_num_threads = configuration.inter_op_threads
         with tempfile.TemporaryDirectory() as folder:
-            path = write(network, configuration, pathlib.Path(folder) / "model.onnx")
+            path = _export(network, configuration, pathlib.Path(folder) / "model.onnx")
             sessions.append(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
 
     return Step(prepare, lambda: sessions[0].run(["logits"], {"images": images}))
 
 
 def _openvino(network, configuration, images):
-    # OpenVINO rounds float32 files itself.
-    write = _writer("openvino", configuration.engine, "float32")
     images = images.numpy()
     requests = []
 
     def prepare():
         import openvino
 
-        hint = _OPENVINO_HINTS[configuration.precision]
-        properties = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": configuration.intra_op_threads}
+        properties = {
+            "INFERENCE_PRECISION_HINT": _OPENVINO_NAMES[configuration.precision][0],
+            "INFERENCE_NUM_THREADS": configuration.intra_op_threads,
+        }
         with tempfile.TemporaryDirectory() as folder:
-            path = write(network, configuration, pathlib.Path(folder) / "model.xml")
+            path = _export(network, configuration, pathlib.Path(folder) / "model.xml")
             model = openvino.Core().read_model(path)
             model.reshape(list(images.shape))
             compiled = openvino.Core().compile_model(model, "CPU", properties)
-        taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if taken != hint:
-            raise UserError(
-                f"--engine openvino computes in {taken} on this CPU, not in {hint}: give another --precision"
-            )
         requests.append(compiled.create_infer_request())
 
     return Step(prepare, lambda: requests[0].infer({"images": images}, share_inputs=True, share_outputs=True)["logits"])
 
 
-def _writer(format_name, engine, precision):
-    """A function of (folded network, configuration, path) that writes an export and returns its path.
+def _export(network, configuration, path):
+    """Writes a folded network as the engine of a configuration reads it; returns the path as a string."""
+    import tensorflow as tf
 
-    Raises:
-      UserError: If a library is missing, or the format does not have the precision.
-    """
     from exporting import formats
     from exporting.network import ExportedNetwork
 
-    try:
-        form = formats.find_format(format_name, precision)
-    except UserError as error:
-        raise UserError(str(error).replace(f"--format={format_name}", f"--engine={engine}")) from error
+    format_name, file_precision = _EXPORTS[configuration.engine]
+    size = configuration.image_size
 
-    def write(network, configuration, path):
-        import tensorflow as tf
+    def preprocess(image):
+        # For signatures of image files, which an export must have and nobody times.
+        return tf.image.resize(tf.cast(image, tf.float32), [size, size])
 
-        size = configuration.image_size
-
-        def preprocess(image):
-            # For signatures of image files, which an export must have and nobody times.
-            return tf.image.resize(tf.cast(image, tf.float32), [size, size])
-
-        says = {"label_names": None, "preprocessing": None}
-        with stderr_kept_for_errors():
-            exported = ExportedNetwork(network, preprocess, size, precision, "NHWC", [], says)
-            form.write(exported, path)
-        return str(path)
-
-    return write
+    says = {"label_names": None, "preprocessing": None}
+    with stderr_kept_for_errors():
+        precision = file_precision or configuration.precision
+        exported = ExportedNetwork(network, preprocess, size, precision, "NHWC", [], says)
+        formats.FORMATS[format_name].write(exported, path)
+    return str(path)

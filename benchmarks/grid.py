@@ -2,7 +2,9 @@
 
 import dataclasses
 import fnmatch
+import itertools
 
+from benchmarks.engines import check_engine
 from benchmarks.results import PASSES
 from benchmarks.timing import check_step_counts
 from command_line import UserError
@@ -52,7 +54,7 @@ def expand(config):
       A list of Configuration, each once.
 
     Raises:
-      UserError: If a name or number is bad, or an engine computes none of the passes.
+      UserError: If a name or number is bad, or an engine is missing, lacks a precision, or computes none of the passes.
     """
     from nets import nets_factory
     from training import devices
@@ -67,6 +69,9 @@ def expand(config):
     models = _networks(config.model)
     precisions = [devices.resolve_precision(name) for name in chosen("precision", config.precision, PRECISIONS)]
     engines = chosen("engine", config.engine, ENGINES)
+    for engine, precision in itertools.product(engines, precisions):
+        # Before anything is timed.
+        check_engine(engine, precision)
     batch_sizes = _numbers("batch_size", config.batch_size)
     sizes = [None] if config.image_size is None else _numbers("image_size", config.image_size)
     found = [

@@ -15,6 +15,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import command_line
+from benchmarks import printing
 from command_line import UserError
 
 
@@ -25,14 +26,14 @@ class Request:
     configuration: Path
     """A pickled grid.Configuration."""
     results: Path
-    """File that gets the pickled results."""
+    """File that gets the pickled results, each as soon as it is there."""
 
 
 def measure(configuration, reporter):
     """As `measuring.time_configuration`, in a process of its own, which prints its own lines.
 
     Returns:
-      A list of results.Result and results.Failure; failures where the process was killed.
+      A list of results.Result and results.Failure; failures for what was not done when the process was killed.
 
     Raises:
       UserError: If it ended with an error, which it has printed.
@@ -46,29 +47,52 @@ def measure(configuration, reporter):
         status = subprocess.run(
             [sys.executable, str(Path(__file__)), "--configuration", str(request), "--results", str(reply)]
         ).returncode
-        if status == 0:
-            return pickle.loads(reply.read_bytes())
+        measured = pickle.loads(reply.read_bytes()) if reply.exists() else []
     if status in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if status > 0:
         raise UserError(f"the process that timed {configuration.model} ended with status {status}; see its error above")
-    error = f"out of memory: the process was killed by {signal.Signals(-status).name}"
-    return measuring.fail(configuration, configuration.passes, error, reporter)
+    if status < 0:
+        error = f"out of memory: the process was killed by {signal.Signals(-status).name}"
+        done = [one.pass_name for one in measured]
+        measured += measuring.fail(configuration, [one for one in configuration.passes if one not in done], error, reporter)
+    return measured
+
+
+class _KeepingPrinter(printing.Printer):
+    """A printer that also writes what was measured so far: this process may be killed in its next pass."""
+
+    def keep_in(self, path):
+        self._path, self._kept = path, []
+
+    def pass_finished(self, result):
+        super().pass_finished(result)
+        self._keep(result)
+
+    def pass_failed(self, failure):
+        super().pass_failed(failure)
+        self._keep(failure)
+
+    def _keep(self, one):
+        self._kept.append(one)
+        temporary = self._path.with_suffix(".part")
+        temporary.write_bytes(pickle.dumps(self._kept))
+        temporary.replace(self._path)
 
 
 def main(request):
     """Reads, measures, writes."""
-    from benchmarks import environment, measuring, printing
+    from benchmarks import environment, measuring
 
     configuration = pickle.loads(request.configuration.read_bytes())
     environment.set_threads(configuration.intra_op_threads, configuration.inter_op_threads)
-    with printing.Printer.of(configuration) as printer:
+    with _KeepingPrinter.of(configuration) as printer:
+        printer.keep_in(request.results)
         try:
-            measured = measuring.time_configuration(configuration, printer)
+            measuring.time_configuration(configuration, printer)
         except KeyboardInterrupt:
             printer.interrupted()
             raise
-    request.results.write_bytes(pickle.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -177,14 +177,17 @@ def _torch(task, compiled):
 
     torch.set_num_threads(task.configuration.intra_op_threads or environment.usable_cores())
     network = torch_network.build(task.model).train(task.trains)
-    function = torch.compile(network) if compiled else network
     images = torch.from_numpy(task.images.numpy().transpose([0, 3, 1, 2]))
     images = images.to(memory_format=torch.channels_last)
     labels = torch.from_numpy(task.labels.numpy()).long()
-    lower = torch.autocast("cpu", torch.bfloat16, enabled=task.configuration.precision == "bfloat16")
+    lower = task.configuration.precision == "bfloat16"
+    if lower and not task.trains:
+        # Rounded once; autocast would round the weights in each step.
+        network, images = network.bfloat16(), images.bfloat16()
+    function = torch.compile(network) if compiled else network
 
     def forward():
-        with torch.inference_mode(), lower:
+        with torch.inference_mode():
             return function(images)
 
     optimizer = torch.optim.SGD(
@@ -193,7 +196,7 @@ def _torch(task, compiled):
 
     def train():
         optimizer.zero_grad()
-        with lower:
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
             loss = torch.nn.functional.cross_entropy(function(images), labels)
         loss.backward()
         optimizer.step()

@@ -5,7 +5,7 @@ from command_line import UserError
 # Settings that change no result once the weights are there.
 _HARMLESS = {"model_name", "num_classes", "weight_decay", "batch_norm_decay", "zero_gamma", "data_format"}
 _HARMLESS |= {"store_non_strided_activations", "scope"}
-_WEIGHED = {"batch_norm_epsilon", "stride_placement", "projections", "root_pool_padding"}
+_WEIGHED = {"batch_norm_epsilon", "stride_placement", "projections", "root_pool_padding", "input_channels"}
 
 
 def check(structure, settings, image_size, library, has, stride_placement, root_pool_padding):
@@ -31,6 +31,9 @@ def check(structure, settings, image_size, library, has, stride_placement, root_
         raise UserError(f"{library} has no network like {name}")
     for setting in sorted(set(settings) - _HARMLESS - _WEIGHED):
         raise UserError(f"{library} has no {name} with {setting}={settings[setting]!r}")
+    # Descriptions of checkpoints from before there was a choice do not have it.
+    if settings.get("input_channels", 3) != 3:
+        raise UserError(f"this {name} takes images of {settings['input_channels']} channels, {library} of 3")
     if settings["projections"] == "every_first_unit" and not structure.bottleneck:
         raise UserError(f"this {name} has a convolution in the shortcut of block 1, {library} has none there")
     if settings["stride_placement"] != stride_placement:

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import environment
+from command_line import UserError
 
 # Two cores of two threads, as Linux shows them; flags shortened.
 CPUINFO = "".join(
@@ -100,6 +101,16 @@ def test_variables_that_change_the_speed_are_kept_and_no_others(monkeypatch):
     variables = environment.describe_environment()["environment_variables"]
     assert variables["OMP_NUM_THREADS"] == "3"
     assert "A_PASSWORD" not in variables
+
+
+def test_threads_are_set_before_tensorflow_starts_them_or_not_at_all():
+    tf.constant(1.0) + 1.0
+    before = environment.thread_settings()
+    environment.set_threads(0, 0)
+    environment.set_threads(before["intra_op"], before["inter_op"])
+    with pytest.raises(UserError, match="in a new process"):
+        environment.set_threads(before["intra_op"] + 3, 0)
+    assert environment.thread_settings() == before
 
 
 def test_commit_of_a_clean_and_of_a_changed_checkout(repository):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import command_line
-from benchmarks import engines, grid, measuring, printing, results, steps
+from benchmarks import engines, grid, isolation, measuring, printing, results, steps
 from benchmarks import time_forward_backward as script
 from benchmarks.time_forward_backward import TimingConfig
 from nets import nets_factory
@@ -379,6 +380,18 @@ def test_isolated_configurations_are_processes_whose_death_is_a_row(tmp_path, mo
     ]
     out = capfd.readouterr().out
     assert len(re.findall(f"^{TIMESTAMP}: Forward across 3 steps, ", out, re.M)) == 2
+
+
+def test_what_was_timed_before_a_process_was_killed_is_kept(tmp_path, monkeypatch):
+    setup = results.Setup("fake", "tensorflow", "float32", 2, 16, 10, 1, 1)
+    kept = tmp_path / "kept"
+    kept.write_bytes(pickle.dumps([results.Result(setup, "forward", 1, (0.5,))]))
+    die = f"import os, shutil, sys; shutil.copy({str(kept)!r}, sys.argv[1]); os.kill(os.getpid(), 9)"
+    real_run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command: real_run([sys.executable, "-c", die, command[-1]]))
+    forward, both = isolation.measure(TINY, printing.Reporter())
+    assert (forward.pass_name, forward.step_seconds) == ("forward", (0.5,))
+    assert (both.pass_name, both.error) == ("forward_backward", "out of memory: the process was killed by SIGKILL")
 
 
 def test_an_isolated_process_that_fails_ends_the_run(capfd, tmp_path):

@@ -50,12 +50,19 @@ def test_what_can_be_written(target, model_name, changes):
         ("torchvision", "resnet_v1_18", {"stride_placement": "last_unit"}, "last unit, torchvision in a"),
         ("slim", "resnet_v1_50", {"root_pool_padding": "symmetric"}, "pads its root pool on all four sides"),
         ("slim", "resnet_v1_5_50", {}, "Slim has no network like"),
+        ("torchvision", "resnet_v1_18", {"input_channels": 4}, "takes images of 4 channels, torchvision of 3"),
         ("slim", "resnet_v1_50", {"output_stride": 16}, "Slim has no resnet_v1_50 with output_stride=16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_written_says_why(target, model_name, changes, reason):
     with pytest.raises(UserError, match=reason):
         check(target, model_name, **changes)
+
+
+def test_what_a_network_says_of_itself_can_be_written():
+    """All of its settings, not only those that tests think of."""
+    settings = nets_factory.create_model("resnet_v1_18", 10, root_pool_padding="symmetric").settings
+    FORMATS["torchvision"].check_target(places.structure_of("resnet_v1_18"), settings, 224)
 
 
 @pytest.mark.parametrize("name", ["resnet_v1_18", "resnet_v2_18", "resnet_cifar_v1_20", "resnet_cifar_v2_20"])
