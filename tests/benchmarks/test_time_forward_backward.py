@@ -2,12 +2,9 @@
 
 import dataclasses
 import json
-import math
-import pickle
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +12,9 @@ import pytest
 import tensorflow as tf
 
 import command_line
-from benchmarks import engines, grid, isolation, measuring, printing, results, steps
+from benchmarks import engines, grid, measuring, printing, results, steps
 from benchmarks import time_forward_backward as script
 from benchmarks.time_forward_backward import TimingConfig
-from nets import nets_factory
 
 SCRIPT = Path(script.__file__)
 TINY = grid.Configuration(
@@ -100,87 +96,6 @@ def test_by_its_path_from_another_folder(tmp_path):
     assert [child.name for child in tmp_path.iterdir()] == ["out.json"]
 
 
-def test_parameters_and_multiply_adds_are_those_of_the_paper():
-    # At the network's own 32 pixels. 0.27 M parameters: arXiv:1512.03385, table 6.
-    (configuration,) = grid.expand(TimingConfig(model="resnet_cifar_v1_20", batch_size="2", num_classes=10))
-    setup, _ = steps.build_steps(configuration)
-    assert setup.image_size == 32
-    assert setup.parameters / 1e6 == pytest.approx(0.27, abs=0.005)
-    assert setup.multiply_adds / 1e6 == pytest.approx(40.55, abs=0.01)
-
-
-@pytest.fixture(scope="module")
-def tiny_steps():
-    return runs(TINY)
-
-
-def runs(configuration):
-    """{pass: function} of a configuration."""
-    return {name: step.run for name, step in steps.build_steps(configuration)[1].items()}
-
-
-def test_what_the_steps_compute(tiny_steps):
-    logits = tiny_steps["forward"]()
-    assert logits.shape == (2, 10)
-    np.testing.assert_array_equal(logits, tiny_steps["forward"]())
-    loss, gradients = tiny_steps["forward_backward"]()
-    assert math.isfinite(loss)
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
-    assert max(np.abs(gradient).max() for gradient in gradients) > 0
-    # No update: the same step gives the same gradients, though batch norm saw a batch in between.
-    _, again = tiny_steps["forward_backward"]()
-    for gradient, same in zip(gradients, again, strict=True):
-        np.testing.assert_array_equal(gradient, same)
-
-
-def test_the_seed_decides_the_numbers(tiny_steps):
-    def gradients(steps):
-        return steps["forward_backward"]()[1]
-
-    first = gradients(tiny_steps)
-    same_seed = runs(TINY)
-    for gradient, same in zip(first, gradients(same_seed), strict=True):
-        np.testing.assert_array_equal(gradient, same)
-    other_seed = runs(dataclasses.replace(TINY, seed=1))
-    assert np.abs(first[0] - gradients(other_seed)[0]).max() > 0
-
-
-def test_bfloat16_rounds(tiny_steps):
-    rounded_steps = runs(dataclasses.replace(TINY, precision="bfloat16"))
-    exact, rounded = float(tiny_steps["forward_backward"]()[0]), float(rounded_steps["forward_backward"]()[0])
-    assert rounded != exact
-    assert rounded == pytest.approx(exact, rel=0.1)
-
-
-def test_a_training_step_moves_the_weights():
-    step = runs(dataclasses.replace(TINY, passes=("train_step",)))["train_step"]
-    losses = [float(step()["loss"]) for _ in range(3)]
-    assert losses[2] < losses[1] < losses[0]
-
-
-@pytest.fixture(scope="module")
-def first_logits():
-    """Of a network whose norms have not seen a batch."""
-    return np.asarray(runs(TINY)["forward"]())
-
-
-def test_norms_of_training_use_the_batch(first_logits):
-    configuration = dataclasses.replace(TINY, passes=("forward",), forward_mode="training")
-    logits = runs(configuration)["forward"]()
-    assert np.abs(logits - first_logits).max() > 1e-3
-
-
-@pytest.mark.parametrize("engine", ["tensorflow", "xla", "onnxruntime", "openvino"])
-def test_a_folded_network_computes_the_same_in_every_engine(engine, first_logits):
-    if engine in ("onnxruntime", "openvino"):
-        pytest.importorskip(engine, reason="needs slim-resnets[onnx,openvino]")
-    configuration = dataclasses.replace(TINY, passes=("forward",), engine=engine, folded=True)
-    step = steps.build_steps(configuration)[1]["forward"]
-    step.prepare()
-    logits = np.asarray(step.run()).reshape([2, 10])
-    np.testing.assert_allclose(logits, first_logits, rtol=1e-4, atol=1e-4)
-
-
 @pytest.fixture
 def fake_steps(monkeypatch):
     """Replaces the network by a counter; returns the list of pass names that grows with each step."""
@@ -255,54 +170,6 @@ def test_other_errors_are_no_rows(fake_steps, monkeypatch):
         measuring.time_configuration(TINY)
 
 
-def test_a_step_returns_when_its_result_is_there():
-    events = []
-
-    def slow(value):
-        time.sleep(0.3)
-        events.append("done")
-        return value
-
-    function = tf.function(lambda value: tf.numpy_function(slow, [value], tf.float32))
-    run_step = engines.make_step(lambda: function(1.0))
-    # On a CPU only this mode returns before the work is done, as a GPU always does.
-    tf.config.experimental.set_synchronous_execution(False)
-    try:
-        run_step()
-        events.append("returned")
-    finally:
-        tf.config.experimental.set_synchronous_execution(True)
-    assert events == ["done", "returned"]
-
-
-def test_nothing_is_traced_on_the_clock(monkeypatch):
-    create_model = nets_factory.create_model
-    traced = []
-
-    class CountingModel:
-        def __init__(self, model):
-            self._model = model
-
-        def __call__(self, *args, **kwargs):
-            traced.append(None)
-            return self._model(*args, **kwargs)
-
-        def __getattr__(self, name):
-            return getattr(self._model, name)
-
-    class Listener(printing.Reporter):
-        calls_when_timed = []
-
-        def step(self, pass_name, index, step_seconds):
-            self.calls_when_timed.append(len(traced))
-
-    monkeypatch.setattr(nets_factory, "create_model", lambda *a, **k: CountingModel(create_model(*a, **k)))
-    measuring.time_configuration(dataclasses.replace(TINY, num_batches=2, burn_in=0), Listener())
-    first_pass, second_pass = Listener.calls_when_timed[:2], Listener.calls_when_timed[2:]
-    assert first_pass[0] == first_pass[1] == 1
-    assert second_pass[0] == second_pass[1] == 2
-
-
 def test_interrupted(fake_steps, monkeypatch, capsys, tmp_path):
     setup, made = steps.build_steps(TINY)
 
@@ -354,51 +221,6 @@ def test_a_bad_flag_is_one_line_and_status_1(capsys, flags, complaint):
     (line,) = [line for line in err.splitlines() if not line.startswith("warning: ")]
     assert line.startswith("error: ")
     assert complaint in line
-
-
-def test_isolated_configurations_are_processes_whose_death_is_a_row(tmp_path, monkeypatch, capfd):
-    """The second configuration's process is killed, as the kernel kills one that takes too much memory."""
-    real_run = subprocess.run
-    started = []
-
-    def kill_second(command, *args, **kwargs):
-        if "--configuration" not in command:
-            return real_run(command, *args, **kwargs)
-        started.append(command)
-        if len(started) == 2:
-            command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-        return real_run(command, *args, **kwargs)
-
-    monkeypatch.setattr(subprocess, "run", kill_second)
-    path = tmp_path / "out.json"
-    assert run(f"{TINY_FLAGS} --pass forward --batch_size 2,4,3 --isolate --no_peak --json {path}") == 0
-    rows = json.loads(path.read_text())["results"]
-    assert [(row["batch_size"], len(row["step_seconds"]), row.get("error")) for row in rows] == [
-        (2, 3, None),
-        (4, 0, "out of memory: the process was killed by SIGKILL"),
-        (3, 3, None),
-    ]
-    out = capfd.readouterr().out
-    assert len(re.findall(f"^{TIMESTAMP}: Forward across 3 steps, ", out, re.M)) == 2
-
-
-def test_what_was_timed_before_a_process_was_killed_is_kept(tmp_path, monkeypatch):
-    setup = results.Setup("fake", "tensorflow", "float32", 2, 16, 10, 1, 1)
-    kept = tmp_path / "kept"
-    kept.write_bytes(pickle.dumps([results.Result(setup, "forward", 1, (0.5,))]))
-    die = f"import os, shutil, sys; shutil.copy({str(kept)!r}, sys.argv[1]); os.kill(os.getpid(), 9)"
-    real_run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda command: real_run([sys.executable, "-c", die, command[-1]]))
-    forward, both = isolation.measure(TINY, printing.Reporter())
-    assert (forward.pass_name, forward.step_seconds) == ("forward", (0.5,))
-    assert (both.pass_name, both.error) == ("forward_backward", "out of memory: the process was killed by SIGKILL")
-
-
-def test_an_isolated_process_that_fails_ends_the_run(capfd, tmp_path):
-    assert run(f"--model resnet_cifar_v1_20 --dataset_name cifar10 --dataset_dir {tmp_path} --isolate") == 1
-    err = capfd.readouterr().err
-    assert "ended with status 1; see its error above" in err
-    assert "Traceback" not in err
 
 
 def test_images_of_a_data_set_are_preprocessed_before_the_clock_starts(capsys, tmp_path):
