@@ -71,8 +71,8 @@ def check_engine(engine, precision):
         abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if _OPENVINO_NAMES[precision][1] not in abilities:
             raise UserError(
-                f"--engine openvino computes no {precision} on this CPU, which has {', '.join(abilities)}; give another "
-                "--precision"
+                f"--engine openvino computes no {precision} on this CPU, which has {', '.join(abilities)}; give "
+                "another --precision"
             )
 
 

@@ -55,7 +55,9 @@ def measure(configuration, reporter):
     if status < 0:
         error = f"out of memory: the process was killed by {signal.Signals(-status).name}"
         done = [one.pass_name for one in measured]
-        measured += measuring.fail(configuration, [one for one in configuration.passes if one not in done], error, reporter)
+        measured += measuring.fail(
+            configuration, [one for one in configuration.passes if one not in done], error, reporter
+        )
     return measured
 
 

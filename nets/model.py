@@ -164,7 +164,7 @@ class SlimModel(tf.Module):
         return sum(map(multiply_adds_of, self.operations(image_size)))
 
     def operations(self, image_size):
-        """The tf.Operations of a forward pass of one image of image_size x image_size, traced on paper to be counted."""
+        """The tf.Operations of a forward pass of one image, image_size x image_size, traced on paper to be counted."""
         graph = tf.Graph()
         with graph.as_default():
             self._build(self._paper_image(image_size), False, _placeholder)
