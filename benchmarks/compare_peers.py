@@ -69,14 +69,13 @@ def main(config):
     environment.set_threads(config.intra_op_threads, 0)
     # Before the work begins, so that the load it records is that of others.
     machine = environment.describe_environment()
-    busy = disturbance.describe_others(disturbance.look_around(), "before the first step")
-    if busy:
-        print(f"warning: {busy}", file=sys.stderr)
+    _warn(disturbance.look_around(), "before the first step")
     measured = []
     for pass_name in passes:
         measured.append(peer_rounds.measure(config, pass_name, peers))
         for line in describe(measured[-1]):
             print(line, flush=True)
+        _warn(measured[-1].others_share, f"during the rounds of {pass_name}")
     if config.json:
         results.write_json(config.json, machine, measured)
 
@@ -95,6 +94,12 @@ def describe(measured):
         yield line + peer_rounds.describe_agreement(measured.agreements.get(name))
     for ratio in measured.ratios:
         yield f"{measured.pass_name}: {ratio}"
+
+
+def _warn(others_share, when):
+    busy = disturbance.describe_others(others_share, when)
+    if busy:
+        print(f"warning: {busy}", file=sys.stderr)
 
 
 def _check(config):

@@ -5,7 +5,7 @@ import statistics
 
 import numpy as np
 
-from benchmarks import rounds
+from benchmarks import disturbance, rounds
 from command_line import UserError
 
 OURS = "slim_resnets"
@@ -38,6 +38,7 @@ class Measured:
       ratios: A tuple of rounds.Ratio: ours over each other.
       agreements: {contestant: Agreement}, of those that were compared.
       missing: {contestant: why it was left out}.
+      others_share: Part of the cores' time that other processes took during the rounds; None if not known.
     """
 
     pass_name: str
@@ -46,6 +47,7 @@ class Measured:
     ratios: tuple
     agreements: dict
     missing: dict
+    others_share: float | None
 
     def to_json(self):
         """Returns a dict that JSON can hold, with every rate."""
@@ -57,6 +59,7 @@ class Measured:
             "ratios": [dataclasses.asdict(ratio) for ratio in self.ratios],
             "agreements": {name: dataclasses.asdict(one) for name, one in self.agreements.items()},
             "missing": self.missing,
+            "others_share": self.others_share,
         }
 
 
@@ -84,17 +87,19 @@ def measure(config, pass_name, peers):
         except (ImportError, UserError) as error:
             missing[name] = str(error)
     agreements = _compare(contestants, missing, TOLERANCES[config.precision])
+    watch = disturbance.Watch()
     rates = rounds.run_rounds(
         {name: _turn(contestant.step, config.batch_size) for name, contestant in contestants.items()},
         config.rounds,
         config.seconds,
         config.burn_in_seconds,
     )
+    others_share = watch.others_share()
     ratios = tuple(rounds.compare(f"{OURS} over {name}", rates[OURS], rates[name]) for name in rates if name != OURS)
     configuration = task.configuration
     names = ("model", "precision", "batch_size", "image_size", "num_classes", "intra_op_threads")
     setup = {name: getattr(configuration, name) for name in names}
-    return Measured(pass_name, setup, rates, ratios, agreements, missing)
+    return Measured(pass_name, setup, rates, ratios, agreements, missing, others_share)
 
 
 def make_task(config, pass_name):
