@@ -2,7 +2,8 @@
 
     python eval_image_classifier.py --checkpoint_path=runs/digits-resnet_v2_50
 
-Network, preprocessing, image size and labels come from the model.json beside the checkpoint. `--help` lists all flags.
+With --watch it scores each checkpoint of a run that is going on, until that ends. Network, preprocessing, image size
+and labels come from the model.json beside the checkpoint. `--help` lists all flags.
 """
 
 import command_line
@@ -13,7 +14,13 @@ def main(config):
     """Scores, prints, and writes what was asked for."""
     from nets import checkpoints
     from training.evaluation import describe
+    from training.watching import watch
 
+    if config.watch:
+        result = watch(config, show=lambda text: print(text, flush=True))
+        if config.json:
+            checkpoints.write_json(config.json, result)
+        return
     result = evaluate_checkpoint(config, show=print)
     print(describe(result))
     for row in result["per_class"]:

@@ -17,7 +17,7 @@ def main(config):
     from training.loop import train
 
     result = train(config)
-    if result.step < result.total_steps or result.evaluation is None:
+    if not result.finished:
         saved = f"saved {result.checkpoint}" if result.checkpoint else "nothing to save yet"
         print(f"interrupted at step {result.step} of {result.total_steps}; {saved}")
         print("the same command goes on from there")

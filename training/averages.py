@@ -24,6 +24,7 @@ class MovingAverages(tf.Module):
         """Makes an average of each variable, which begins with the variable; call it in the scope of the strategy."""
         super().__init__()
         self._decay = decay
+        self._strategy = tf.distribute.get_strategy()
         self._variables = list(variables_by_name.values())
         self._averages = [_average_of(name, variable) for name, variable in variables_by_name.items()]
         self.variables_by_name = {
@@ -47,11 +48,10 @@ class MovingAverages(tf.Module):
     @contextlib.contextmanager
     def in_place(self):
         """A context in which the variables hold the averages, on every device; after it all is as before."""
-        strategy = tf.distribute.get_strategy()
         rows = [
             (variable, average)
             for mirrored in zip(self._variables, self._averages, strict=True)
-            for variable, average in zip(*map(strategy.experimental_local_results, mirrored), strict=True)
+            for variable, average in zip(*map(self._strategy.experimental_local_results, mirrored), strict=True)
         ]
         held = [tf.identity(variable) for variable, _ in rows]
         try:

@@ -9,6 +9,7 @@ LENGTHS = (
     ("warmup_epochs", "warmup_steps", "warmup_images"),
     ("num_epochs_per_decay", "num_steps_per_decay", "num_images_per_decay"),
     ("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
+    ("eval_every_epochs", "eval_every_steps"),
 )
 
 _AT_LEAST_1 = (
@@ -38,6 +39,8 @@ _AT_LEAST_0 = (
     "warmup_images",
     "weight_decay",
     "eval_every_epochs",
+    "eval_every_steps",
+    "recalibrate_batch_norm",
     "save_interval_secs",
     "end_learning_rate",
     "rand_augment_layers",
@@ -95,6 +98,7 @@ def check_resolved(config):
     _check(config, "seed", lambda value: 0 <= value < 2**63, "at least 0 and under 2**63")
     _check(config, "rand_augment_magnitude", lambda value: 0 <= value <= 30, "between 0 and 30")
     _check(config, "random_erasing", lambda value: 0 <= value <= 1, "between 0 and 1")
+    _check(config, "stop_at_top_1", lambda value: 0 < value <= 1, "above 0 and at most 1")
     _check(config, "ftrl_learning_rate_power", lambda value: value <= 0, "at most 0")
 
 

@@ -156,6 +156,14 @@ class TrainConfig:
     """Seed of weights, order and augmentation."""
     eval_every_epochs: float | None = None
     """Epochs between two evaluations (1); 0 for one at the end only."""
+    eval_every_steps: int | None = None
+    """The same in steps."""
+    best_metric: Literal["top_1", "top_5", "cross_entropy", "none"] = "top_1"
+    """What the checkpoint in the folder best/ is best in; none keeps no such folder."""
+    stop_at_top_1: float | None = None
+    """Share of right answers in an evaluation at which the run ends early (None: never)."""
+    recalibrate_batch_norm: int = 0
+    """Training images on which batch norm's statistics are measured anew after the last step; 0 for none."""
     log_every_n_steps: int = 10
     """Steps between two log lines and two points of the curves."""
     save_interval_secs: float = 600.0
@@ -187,6 +195,9 @@ RESUMABLE = {
     "max_number_of_steps",
     "num_epochs",
     "eval_every_epochs",
+    "eval_every_steps",
+    "best_metric",
+    "stop_at_top_1",
     "log_every_n_steps",
     "save_interval_secs",
     "max_to_keep",
@@ -257,6 +268,18 @@ def differences(before, now):
         for name, value in to_json(now).items()
         if name not in RESUMABLE and name in known and known[name] != value
     ]
+
+
+def from_json(recorded):
+    """The TrainConfig that `to_json` made this dict of; a flag that is younger has its default."""
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    return TrainConfig(
+        **{
+            name: tuple(value) if isinstance(value, list) else pathlib.Path(value) if name == "train_dir" else value
+            for name, value in recorded.items()
+            if name in known
+        }
+    )
 
 
 def to_json(config):

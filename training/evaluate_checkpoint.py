@@ -40,6 +40,14 @@ class EvalConfig:
     """Taken off each label."""
     moving_averages: bool | None = None
     """Score the moving averages of the weights; None for wherever the checkpoint holds them."""
+    recalibrate_batch_norm: int = 0
+    """Training images on which batch norm's statistics are measured anew before scoring; 0 for none."""
+    watch: bool = False
+    """Score each checkpoint of a run's folder once, as it comes, until the run is at its end."""
+    watch_timeout_secs: float = 3600.0
+    """Seconds without a new checkpoint after which watching ends."""
+    eval_dir: pathlib.Path | None = None
+    """Folder of what watching found, as lines of JSON and as curves (eval_SPLIT in the run's folder)."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Dtype of the activations."""
     json: pathlib.Path | None = None
@@ -62,48 +70,116 @@ def evaluate_checkpoint(config, show=lambda text: None):
     Raises:
       UserError: If a flag, the checkpoint or the data is bad, or they do not fit each other.
     """
-    from data import preprocessing, records
-    from nets import checkpoints, nets_factory
-    from training import devices
-    from training.evaluation import Evaluator, PredictionsFile
+    from nets import checkpoints
 
-    if config.batch_size < 1:
-        raise UserError(f"--batch_size is {config.batch_size}, expected at least 1")
     prefix = checkpoints.find(config.checkpoint_path)
-    described = _describe(config, prefix)
-    dataset = _open_data(config, described)
-    split = config.dataset_split_name or dataset.row.eval_split
-    settings, names = _settings(described, dataset)
+    return Scorer(config, prefix, show).score(prefix)
 
-    model = nets_factory.create_model(**settings, compute_dtype=devices.resolve_precision(config.precision))
-    _restore(model, prefix, config.moving_averages)
-    size = described["image_size"] or dataset.row.image_size or model.default_image_size
-    show(
-        f"{settings['model_name']} from {prefix}, on split {split} of {dataset.name} "
-        f"({dataset.num_records(split)} images), preprocessing {described['preprocessing']['name']} at {size} pixels"
-    )
-    preprocess = preprocessing.Preprocess(preprocessing.find_family(described["preprocessing"]), size, size)
-    offset = described["labels_offset"]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(records.explain_errors(dataset, split, offset))
-        on_batch = None
-        if config.predictions:
-            on_batch = stack.enter_context(PredictionsFile(config.predictions)).add
-        batches = records.evaluation_batches(
-            dataset, split, preprocess, config.batch_size, offset, config.dataset_num_private_threads
+
+class Scorer:
+    """Scores checkpoints of one network on one split; made once, it traces the network once."""
+
+    def __init__(self, config, prefix, show=lambda text: None):
+        """Opens what the flags and the description beside a checkpoint name.
+
+        Args:
+          config: An EvalConfig.
+          prefix: A checkpoint of the network.
+          show: As in `evaluate_checkpoint`.
+
+        Raises:
+          UserError: As `evaluate_checkpoint`.
+        """
+        from data import preprocessing
+        from nets import nets_factory
+        from training import devices
+        from training.evaluation import Evaluator
+
+        if config.batch_size < 1:
+            raise UserError(f"--batch_size is {config.batch_size}, expected at least 1")
+        if config.recalibrate_batch_norm < 0:
+            raise UserError(f"--recalibrate_batch_norm is {config.recalibrate_batch_norm}, expected at least 0")
+        self._config = config
+        self._show = show
+        self._described = described = _describe(config, prefix)
+        self._dataset = dataset = _open_data(config, described)
+        self.split = config.dataset_split_name or dataset.row.eval_split
+        settings, self._names = _settings(described, dataset)
+        self._model = nets_factory.create_model(**settings, compute_dtype=devices.resolve_precision(config.precision))
+        self._size = size = described["image_size"] or dataset.row.image_size or self._model.default_image_size
+        family = preprocessing.find_family(described["preprocessing"])
+        self._preprocess = preprocessing.Preprocess(family, size, size)
+        self._evaluator = Evaluator(self._model)
+
+    def score(self, prefix):
+        """Scores a checkpoint; returns the dict of `evaluate_checkpoint`."""
+        from data import records
+        from training.evaluation import PredictionsFile
+
+        config, dataset, split = self._config, self._dataset, self.split
+        model_name, preprocessing_name = self._model.settings["model_name"], self._described["preprocessing"]["name"]
+        offset = self._described["labels_offset"]
+        _restore(self._model, prefix, config.moving_averages)
+        if config.recalibrate_batch_norm:
+            self._recalibrate(prefix)
+        self._show(
+            f"{model_name} from {prefix}, on split {split} of {dataset.name} ({dataset.num_records(split)} images), "
+            f"preprocessing {preprocessing_name} at {self._size} pixels"
         )
-        result = Evaluator(model).evaluate(batches, names, on_batch)
-    return {
-        "checkpoint": str(prefix),
-        "model_name": settings["model_name"],
-        "dataset": dataset.name,
-        "split": split,
-        "preprocessing": described["preprocessing"]["name"],
-        "image_size": size,
-        "labels_offset": offset,
-        "precision": model.compute_dtype.name,
-        **result,
-    }
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(records.explain_errors(dataset, split, offset))
+            on_batch = None
+            if config.predictions:
+                on_batch = stack.enter_context(PredictionsFile(config.predictions)).add
+            batches = records.evaluation_batches(
+                dataset, split, self._preprocess, config.batch_size, offset, config.dataset_num_private_threads
+            )
+            result = self._evaluator.evaluate(batches, self._names, on_batch)
+        return {
+            "checkpoint": str(prefix),
+            "model_name": model_name,
+            "dataset": dataset.name,
+            "split": split,
+            "preprocessing": preprocessing_name,
+            "image_size": self._size,
+            "labels_offset": offset,
+            "precision": self._model.compute_dtype.name,
+            **result,
+        }
+
+    def _recalibrate(self, prefix):
+        """Measures batch norm's statistics anew on the training batches that would come next."""
+        from data import records
+        from nets import checkpoints
+        from training import fine_tuning, recalibration
+        from training.config import from_json
+        from training.input import Input
+
+        if not self._described["training"]:
+            raise UserError(
+                f"--recalibrate_batch_norm needs the batches of the training, but no {checkpoints.DESCRIPTION} beside "
+                f"{prefix} says how it was trained; leave the flag out"
+            )
+        dataset, recorded = self._dataset, self._described["preprocessing"]
+        # What is scored counts, where flags of the evaluator say otherwise than those of the training.
+        flags = dataclasses.replace(
+            from_json(self._described["training"]),
+            preprocessing_name=recorded["name"],
+            train_image_size=self._size,
+            labels_offset=self._described["labels_offset"],
+        )
+        step = int(checkpoints.reader(prefix).get_tensor("global_step"))
+        with records.explain_errors(dataset, flags.dataset_split_name, flags.labels_offset):
+            batches = Input(flags, dataset, recorded if "image_size" in recorded else None).training_batches(step)
+            statistics, count = recalibration.estimate(
+                self._model,
+                (images for images, _ in batches),
+                self._config.recalibrate_batch_norm,
+                fine_tuning.mode_of_norms(flags, self._model),
+            )
+        for name, value in statistics.items():
+            self._model.variables_by_name[name].assign(value)
+        self._show(f"batch norm's statistics measured anew on {count} training images")
 
 
 def _open_data(config, described):

@@ -1,7 +1,7 @@
 """The training loop: one config in, one trained and evaluated network out."""
 
-import contextlib
 import math
+import sys
 import time
 from typing import NamedTuple
 
@@ -10,13 +10,15 @@ import tensorflow as tf
 from command_line import UserError
 from data import records
 from nets import checkpoints, nets_factory
-from training import building, devices, fine_tuning
+from training import best, building, devices, fine_tuning, recalibration
 from training import config as configs
+from training.averages import ENDING
 from training.evaluation import Evaluator
 from training.input import Input, open_data
-from training.interrupts import Stopped, StopRequest
+from training.interrupts import StopRequest
 from training.meter import Meter
 from training.progress import Progress
+from training.run_evaluation import RunEvaluation
 from training.run_folder import RunFolder
 from training.schedules import make_schedule
 
@@ -26,7 +28,8 @@ class TrainResult(NamedTuple):
 
     Attributes:
       step: Steps done in all.
-      total_steps: Steps of the run; more than `step` when it was interrupted.
+      total_steps: Steps of the run; more than `step` when it was interrupted, or was good enough early.
+      finished: Whether nothing is left to do: all steps are done, or --stop_at_top_1 was reached.
       checkpoint: Prefix of the last checkpoint; None when the run was interrupted before its first step.
       evaluation: The result of the evaluation after that step, as `Evaluator.evaluate`'s; None in an interrupted run.
       images_per_second: Of the training steps of this process but the first, which traces the network; evaluation and
@@ -35,6 +38,7 @@ class TrainResult(NamedTuple):
 
     step: int
     total_steps: int
+    finished: bool
     checkpoint: str | None
     evaluation: dict | None
     images_per_second: float | None
@@ -84,6 +88,8 @@ class _Run:
                 "images that a device takes of a batch; change it or --batch_size"
             )
         before = self._description_of_earlier_run()
+        if not before:
+            best.forget(folder.path)
         self._input = Input(config, dataset, before and before["preprocessing"])
         settings = before["network"] if before else fine_tuning.source_settings(config)
         with self._strategy.scope():
@@ -92,6 +98,7 @@ class _Run:
         self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
         self._evaluator = Evaluator(self._model)
+        self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop)
         self._origin = None
         if before:
             checkpoints.restore(folder.newest(), self._values)
@@ -99,6 +106,7 @@ class _Run:
             self._origin = fine_tuning.restore(config, self._model, folder.path)
             if self._averages:
                 self._averages.start()
+        folder.begin()
         checkpoints.write_description(folder.path, self._description())
 
     def run(self):
@@ -111,30 +119,50 @@ class _Run:
             if self._origin:
                 progress.say(self._origin)
             meter = Meter(first_step, self._total_steps, self._config.batch_size)
-            saved_at, evaluation = time.monotonic(), None
-            prefix = self._folder.newest()
-            step = saved_step = first_step
-            while step < self._total_steps and not self._stop:
-                meter.add(self._step.step(*self._next(batches)))
+            check = recalibration.ModeCheck(self._strategy, self._config.batch_size)
+            prefix, evaluation = self._folder.newest(), None
+            if self._is_to_be_scored_first(first_step) and not self._stop:
+                evaluation = self._evaluate(first_step, prefix, progress)
+            saved_at, step, saved_step = time.monotonic(), first_step, first_step
+            while not (self._is_finished(step, evaluation) or self._stop):
+                batch = self._next(batches)
+                metrics = self._step.step(*batch)
+                meter.add(metrics)
+                check.add(*batch, metrics)
                 step += 1
                 evaluation = None
                 progress.step(step)
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
                     self._log(step, meter, progress)
-                due = self._evaluation_is_due(step)
+                if step == self._total_steps and self._config.recalibrate_batch_norm:
+                    self._recalibrate(batches, progress)
+                due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
                 if due or time.monotonic() - saved_at > self._config.save_interval_secs:
                     meter.pause()
                     prefix = self._save(step, meter)
                     saved_step, saved_at = step, time.monotonic()
                 if due and not self._stop:
-                    evaluation = self._evaluate(step, progress)
+                    evaluation = self._evaluate(step, prefix, progress)
                 meter.resume()
             if step != saved_step:
                 prefix = self._save(step, meter)
-            if step == first_step and not self._stop:
-                evaluation = self._evaluate(step, progress)
+            finished = evaluation is not None and self._is_finished(step, evaluation)
+            if finished and not self._config.recalibrate_batch_norm and (warning := check.warning(self._evaluator)):
+                print(warning, file=sys.stderr)
         prefix = prefix and str(prefix)
-        return TrainResult(step, self._total_steps, prefix, evaluation, meter.images_per_second_of_all)
+        return TrainResult(step, self._total_steps, finished, prefix, evaluation, meter.images_per_second_of_all)
+
+    def _is_finished(self, step, evaluation):
+        return step >= self._total_steps or self._evaluation.is_good_enough(evaluation)
+
+    def _is_to_be_scored_first(self, step):
+        """Whether a run goes on with an evaluation: that of its end, or one in which it was interrupted."""
+        if step == 0 or step >= self._total_steps:
+            return step > 0
+        noted = self._folder.evaluation()
+        if noted and noted["step"] == step:
+            return self._evaluation.is_good_enough(noted)
+        return self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
 
     def _next(self, batches):
         with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
@@ -147,27 +175,31 @@ class _Run:
                     "the same command goes on from the last checkpoint"
                 ) from None
 
-    def _evaluation_is_due(self, step):
-        interval = self._config.eval_every_epochs * self._steps_per_epoch
-        return step == self._total_steps or (interval > 0 and step // interval > (step - 1) // interval)
-
-    def _evaluate(self, step, progress):
-        config = self._config
-        split = config.eval_split_name
-        try:
-            with records.explain_errors(self._dataset, split, config.labels_offset):
-                batches = self._input.evaluation_batches()
-                with self._averages.in_place() if self._averages else contextlib.nullcontext():
-                    result = self._evaluator.evaluate(batches, self._class_names, on_batch=self._stop.check)
-        except Stopped:
-            return None
-        for name in ("top_1", "top_5", "cross_entropy"):
-            tf.summary.scalar(f"{split}/{name}", result[name], step)
-        progress.say(
-            f"step {step}: {split} top-1 {result['top_1']:.4f}, top-5 {result['top_5']:.4f}, cross-entropy "
-            f"{result['cross_entropy']:.4f} ({result['count']} images)"
+    def _evaluate(self, step, prefix, progress):
+        result = self._evaluation.run(
+            self._dataset, self._input.evaluation_batches, self._class_names, step, prefix, progress
         )
+        if result is not None:
+            self._folder.note(step, result, self._is_finished(step, result))
+            if step < self._total_steps and self._evaluation.is_good_enough(result):
+                progress.say(f"--stop_at_top_1={self._config.stop_at_top_1} is reached")
         return result
+
+    def _recalibrate(self, batches, progress):
+        """Measures batch norm's statistics anew, on the batches that would come next."""
+        mode = fine_tuning.mode_of_norms(self._config, self._model)
+        with self._evaluation.averages_in_place():
+            statistics, count = recalibration.estimate(
+                self._model, self._local_images(batches), self._config.recalibrate_batch_norm, mode
+            )
+        for name, value in statistics.items():
+            # What is evaluated gets them; the statistics of the weights are not those of their averages.
+            self._values[f"{name}{ENDING}" if self._averages else name].assign(value)
+        progress.say(f"batch norm's statistics measured anew on {count} training images")
+
+    def _local_images(self, batches):
+        while True:
+            yield from self._strategy.experimental_local_results(self._next(batches)[0])
 
     def _save(self, step, meter):
         """Saves, but nothing that is spoilt: a run can always go on from the newest checkpoint of its folder."""

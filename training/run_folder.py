@@ -1,6 +1,7 @@
 """The folder of a run: its checkpoints, its description, its lock."""
 
 import fcntl
+import json
 import os
 import pathlib
 import re
@@ -11,7 +12,29 @@ import tensorflow as tf
 from command_line import UserError
 from nets import checkpoints
 
+EVALUATION = "evaluation.json"
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
+
+
+def read_evaluation(path):
+    """What a run's folder says of its last evaluation: step, finished (is it at its end?), scores; None without one."""
+    try:
+        return json.loads((pathlib.Path(path) / EVALUATION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def steps_in(path):
+    """The steps of the checkpoints in a folder, in order; [] where there is no folder."""
+    if not pathlib.Path(path).is_dir():
+        return []
+    matches = (_CHECKPOINT.fullmatch(file.name) for file in pathlib.Path(path).iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def checkpoint_prefix(path, step):
+    """The prefix of the checkpoint of a step in a run's folder."""
+    return pathlib.Path(path) / f"model.ckpt-{step}"
 
 
 class RunFolder:
@@ -81,9 +104,31 @@ class RunFolder:
                 path.unlink()
         return prefix
 
+    def evaluation(self):
+        """As `read_evaluation`."""
+        return read_evaluation(self.path)
+
+    def begin(self):
+        """Says that the run is not at its end (any more); of a folder without checkpoints, that nothing was scored."""
+        noted = self.evaluation()
+        if self.newest() is None:
+            (self.path / EVALUATION).unlink(missing_ok=True)
+        elif noted and noted["finished"]:
+            checkpoints.write_json(self.path / EVALUATION, noted | {"finished": False})
+
+    def note(self, step, result, finished):
+        """Writes down an evaluation, for the run that goes on and for whoever watches the folder.
+
+        Args:
+          step: Steps done.
+          result: What `Evaluator.evaluate` gave.
+          finished: Whether the run ends with it.
+        """
+        scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
+        checkpoints.write_json(self.path / EVALUATION, {"step": step, "finished": finished, **scores})
+
     def _prefix(self, step):
-        return self.path / f"model.ckpt-{step}"
+        return checkpoint_prefix(self.path, step)
 
     def _steps(self):
-        matches = (_CHECKPOINT.fullmatch(path.name) for path in self.path.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        return steps_in(self.path)

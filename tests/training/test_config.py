@@ -54,6 +54,7 @@ def test_what_resolving_leaves_open():
         *("dataset_dir", "max_number_of_steps", "json", "dataset_num_private_threads", "data_service_address"),
         *("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
         *("warmup_steps", "warmup_images", "num_steps_per_decay", "num_images_per_decay", "base_batch_size"),
+        *("eval_every_steps", "stop_at_top_1"),
         *("clip_gradient_norm", "moving_average_decay"),
         *("checkpoint_path", "checkpoint_exclude_scopes", "trainable_scopes"),
     }
@@ -74,6 +75,7 @@ def test_an_optimizer_brings_its_epsilon_and_its_decay(optimizer, epsilon, kind)
     [
         ({"warmup_epochs": 1.0, "warmup_steps": 3}, "--warmup_epochs and --warmup_steps say the same thing"),
         ({"num_steps_per_decay": 1, "num_images_per_decay": 3}, "--num_steps_per_decay and --num_images_per_decay"),
+        ({"eval_every_epochs": 1.0, "eval_every_steps": 3}, "--eval_every_epochs and --eval_every_steps say"),
         ({"optimizer": "adamw", "weight_decay_kind": "l2"}, "--optimizer=adamw has .*, or take --optimizer=adam$"),
         ({"optimizer": "lars", "weight_decay_kind": "l2"}, "--optimizer=lars has .*--weight_decay_kind out$"),
     ],
@@ -131,6 +133,9 @@ def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
         ("base_batch_size", 0, 256),
         ("ftrl_learning_rate_power", 0.1, 0.0),
         ("warmup_steps", -1, 0),
+        ("eval_every_steps", -1, 0),
+        ("stop_at_top_1", 0.0, 1.0),
+        ("recalibrate_batch_norm", -1, 0),
         ("seed", -1, 0),
         ("seed", 2**63, 2**63 - 1),
     ],
@@ -162,6 +167,7 @@ def test_only_what_cannot_make_it_another_run_may_differ(field):
     """Where and how long it trains, and what it shows and keeps, may change; what decides the weights may not."""
     free = {"train_dir", "dataset_dir", "eval_split_name", "max_number_of_steps", "num_epochs", "json"}
     free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "max_to_keep"}
+    free |= {"eval_every_steps", "best_metric", "stop_at_top_1"}
     free |= {"dataset_num_private_threads", "data_service_address"}
     before = resolve(TrainConfig())
     changed = dataclasses.replace(before, **{field.name: "other"})

@@ -84,7 +84,7 @@ def test_a_run_leaves_checkpoints_a_description_and_curves(finished):
     names = {path.name for path in config.train_dir.iterdir() if not path.name.startswith("events.")}
     # Evaluations, and so checkpoints, at the ends of the epochs: steps 5.5 and 11.
     files = {f"model.ckpt-{step}.{end}" for step in (6, STEPS) for end in ("index", "data-00000-of-00001")}
-    assert names == {".lock", "checkpoint", "model.json", *files}
+    assert names == {".lock", "checkpoint", "model.json", "evaluation.json", "best", *files}
     curves = events_in(config.train_dir)
     # Every third step, and the last.
     for name in ("loss", "cross_entropy", "top_1", "learning_rate"):
@@ -217,16 +217,16 @@ def test_a_second_signal_stops_at_once_and_handlers_come_back():
 
 def test_a_finished_run_is_evaluated_and_left_as_it_is(finished, tmp_path, capsys):
     config = copy_of(finished, tmp_path / "run")
-    before = {path.name: path.read_bytes() for path in config.train_dir.iterdir()}
+    before = {str(path): path.read_bytes() for path in config.train_dir.rglob("*") if path.is_file()}
     result = loop.train(config)
     assert result.evaluation == finished[1].evaluation
     assert (result.step, result.images_per_second) == (STEPS, None)
     assert "already at step 11 of 11" in capsys.readouterr().out
-    after = {path.name: path.read_bytes() for path in config.train_dir.iterdir()}
+    after = {str(path): path.read_bytes() for path in config.train_dir.rglob("*") if path.is_file()}
     for name in before:
-        if name != "model.json":  # It holds the folder's own name.
+        if name != str(config.train_dir / "model.json"):  # It holds the folder's own name.
             assert after[name] == before[name], name
-    assert all(name.startswith("events.") for name in after.keys() - before.keys())
+    assert all("/events." in name for name in after.keys() - before.keys())
 
 
 def test_more_epochs_go_on_from_the_end(finished, tmp_path, capsys):

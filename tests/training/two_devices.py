@@ -165,6 +165,22 @@ def check_an_overflow_halves_the_scale_once(folder):
     assert after["global_step"] == 4
 
 
+def statistics_come_back_to_each_device(strategy, model, step, averages):
+    """After halves that differ, each device has statistics of its own, and has them again after the averages."""
+    run_steps(strategy, step, *halves(OTHER_HALF), count=1)
+
+    def locals_of():
+        values = [value for value in model.variables_by_name.values() if not value.trainable]
+        return [local.numpy() for value in values for local in strategy.experimental_local_results(value)]
+
+    before = locals_of()
+    with averages.in_place():
+        assert any((now != old).any() for now, old in zip(locals_of(), before, strict=True))
+    assert (before[0] != before[1]).any()
+    for now, old in zip(locals_of(), before, strict=True):
+        np.testing.assert_array_equal(now, old)
+
+
 def check_options_do_on_two_devices_what_they_do_on_one(folder):
     """Both hold the same halves again; the order of a batch of two parts is such that norms see the same parts."""
     config = TrainConfig(
@@ -196,6 +212,8 @@ def check_options_do_on_two_devices_what_they_do_on_one(folder):
         assert any((held[name] != before[name]).any() for name in before)
         for name, value in values_of(model, {}).items():
             np.testing.assert_array_equal(value, before[name], err_msg=name)
+        if strategy.num_replicas_in_sync == 2:
+            statistics_come_back_to_each_device(strategy, model, step, averages)
     (ours, our_metrics), (theirs, their_metrics) = found
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():

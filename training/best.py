@@ -1,0 +1,74 @@
+"""The best checkpoint of a run, kept in a folder of its own, whatever becomes of the others."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+
+import tensorflow as tf
+
+from nets import checkpoints
+
+FOLDER = "best"
+DESCRIPTION = "best.json"
+_BETTER = {
+    "top_1": lambda new, old: new > old,
+    "top_5": lambda new, old: new > old,
+    "cross_entropy": lambda new, old: new < old,
+}
+
+
+def read(run_folder):
+    """What best.json says of the best checkpoint of a run: its name, step, metric, value, scores; None without one."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads((pathlib.Path(run_folder) / FOLDER / DESCRIPTION).read_text(encoding="utf-8"))
+    return None
+
+
+def keep(run_folder, prefix, step, result, metric):
+    """Keeps a checkpoint if it is better than the best so far; of equal ones the earlier stays.
+
+    The files are linked, or copied where the disk has no links, so that deleting the run's own does not touch them. The
+    folder is one that the evaluator and all other tools take: it has a model.json and a state file.
+
+    Args:
+      run_folder: The run's folder.
+      prefix: The checkpoint.
+      step: Its step.
+      result: What `Evaluator.evaluate` says of it.
+      metric: "top_1", "top_5" or "cross_entropy".
+
+    Returns:
+      Whether it is the best now.
+    """
+    prefix, folder = pathlib.Path(prefix), pathlib.Path(run_folder) / FOLDER
+    best = read(run_folder)
+    if best and best["metric"] == metric and not _BETTER[metric](result[metric], best["value"]):
+        return False
+    folder.mkdir(exist_ok=True)
+    # The index last: what lacks it is no checkpoint.
+    for path in sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == ".index"):
+        _link(path, folder / path.name)
+    shutil.copyfile(prefix.parent / checkpoints.DESCRIPTION, folder / checkpoints.DESCRIPTION)
+    tf.compat.v1.train.update_checkpoint_state(os.path.abspath(folder), prefix.name, [prefix.name])
+    scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
+    description = {"checkpoint": prefix.name, "step": step, "metric": metric, "value": result[metric]}
+    checkpoints.write_json(folder / DESCRIPTION, description | {"evaluation": scores})
+    for path in folder.glob("model.ckpt-*"):
+        if not path.name.startswith(f"{prefix.name}."):
+            path.unlink()
+    return True
+
+
+def forget(run_folder):
+    """Lets the next checkpoint be the best, for where the one that is kept is of a run whose others are gone."""
+    (pathlib.Path(run_folder) / FOLDER / DESCRIPTION).unlink(missing_ok=True)
+
+
+def _link(source, target):
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,77 @@
+"""The evaluations of a run while it trains: when they are due, and what becomes of their results."""
+
+import contextlib
+
+import tensorflow as tf
+
+from data import records
+from training import best
+from training.interrupts import Stopped
+
+
+class RunEvaluation:
+    """Scores the network on the run's evaluation split; with moving averages, these."""
+
+    def __init__(self, config, evaluator, averages, folder, stop):
+        """Makes it of the parts of a run.
+
+        Args:
+          config: A resolved TrainConfig.
+          evaluator: An evaluation.Evaluator of the network.
+          averages: An averages.MovingAverages, or None.
+          folder: The run's RunFolder.
+          stop: A StopRequest, which ends an evaluation.
+        """
+        self._config = config
+        self._evaluator = evaluator
+        self._averages = averages
+        self._folder = folder
+        self._stop = stop
+
+    def is_due(self, step, total_steps, steps_per_epoch):
+        """Whether the network is to be scored after so many steps."""
+        config = self._config
+        interval = config.eval_every_steps
+        if interval is None:
+            interval = config.eval_every_epochs * steps_per_epoch
+        return step == total_steps or (interval > 0 and step // interval > (step - 1) // interval)
+
+    def run(self, dataset, make_batches, class_names, step, prefix, progress):
+        """Scores the network, and keeps its checkpoint if it is the best.
+
+        Args:
+          dataset: The catalog.Dataset of the batches.
+          make_batches: Makes batches as `Evaluator.evaluate` takes them.
+          class_names: A name for each class.
+          step: Steps done.
+          prefix: The checkpoint that holds the network; None before there is one.
+          progress: A Progress, which gets a line.
+
+        Returns:
+          The result of `Evaluator.evaluate`; None when it was interrupted.
+        """
+        config = self._config
+        split = config.eval_split_name
+        try:
+            with records.explain_errors(dataset, split, config.labels_offset), self.averages_in_place():
+                result = self._evaluator.evaluate(make_batches(), class_names, on_batch=self._stop.check)
+        except Stopped:
+            return None
+        for name in ("top_1", "top_5", "cross_entropy"):
+            tf.summary.scalar(f"{split}/{name}", result[name], step)
+        progress.say(
+            f"step {step}: {split} top-1 {result['top_1']:.4f}, top-5 {result['top_5']:.4f}, cross-entropy "
+            f"{result['cross_entropy']:.4f} ({result['count']} images)"
+        )
+        if prefix and config.best_metric != "none":
+            best.keep(self._folder.path, prefix, step, result, config.best_metric)
+        return result
+
+    def averages_in_place(self):
+        """A context in which the network is what is evaluated: with moving averages, these."""
+        return self._averages.in_place() if self._averages else contextlib.nullcontext()
+
+    def is_good_enough(self, result):
+        """Whether the run may end with this result (None for none), early."""
+        wanted = self._config.stop_at_top_1
+        return wanted is not None and result is not None and result["top_1"] >= wanted

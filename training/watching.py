@@ -1,0 +1,114 @@
+"""A run's folder watched from another process: each checkpoint is scored once, as it comes."""
+
+import json
+import pathlib
+import time
+
+from command_line import UserError
+
+LINES = "evaluations.jsonl"
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def watch(config, show=lambda text: None):
+    """Scores the checkpoints of a folder until its run is at its end, or none has come for long enough.
+
+    What was scored before, by a watcher that was stopped, is not scored again. A checkpoint that the run deletes while
+    others are scored is passed over.
+
+    Args:
+      config: An evaluate_checkpoint.EvalConfig; checkpoint_path is the run's folder, which may still be missing.
+      show: Called with a line for each checkpoint.
+
+    Returns:
+      The lines of LINES, a list of dicts in the order of the steps: step, checkpoint, dataset, split, count, top_1,
+      top_5, cross_entropy.
+
+    Raises:
+      UserError: If a flag, a checkpoint or the data is bad, or no checkpoint came at all.
+    """
+    import tensorflow as tf
+
+    from training import run_folder
+    from training.evaluate_checkpoint import Scorer
+
+    folder = pathlib.Path(config.checkpoint_path)
+    if folder.is_file() or (not folder.exists() and list(folder.parent.glob(f"{folder.name}.index"))):
+        raise UserError(f"--watch needs the folder of a run, but --checkpoint_path is {folder}")
+    if config.predictions:
+        raise UserError("--watch scores many checkpoints, --predictions holds one: give one of the two")
+    if config.watch_timeout_secs < 0:
+        raise UserError(f"--watch_timeout_secs is {config.watch_timeout_secs}, expected at least 0")
+    scorer, lines, passed = None, None, set()
+    looked_at = time.monotonic()
+    while True:
+        # The end is read before the folder: what came before the end is then seen too.
+        noted = run_folder.read_evaluation(folder)
+        steps = run_folder.steps_in(folder)
+        if steps and scorer is None:
+            scorer = Scorer(config, str(run_folder.checkpoint_prefix(folder, steps[-1])))
+            eval_dir = config.eval_dir or folder / f"eval_{scorer.split}"
+            eval_dir.mkdir(parents=True, exist_ok=True)
+            lines = _read(eval_dir / LINES)
+            writer = tf.summary.create_file_writer(str(eval_dir))
+        done = passed | {line["step"] for line in lines or []}
+        new = [step for step in steps if step not in done]
+        if new:
+            line = _score(scorer, run_folder.checkpoint_prefix(folder, new[0]), new[0])
+            if line is None:
+                passed.add(new[0])
+            else:
+                lines.append(line)
+                _add(line, eval_dir / LINES, writer)
+                show(
+                    f"step {line['step']}: {line['split']} top-1 {line['top_1']:.4f}, top-5 {line['top_5']:.4f}, "
+                    f"cross-entropy {line['cross_entropy']:.4f} ({line['count']} images)"
+                )
+            looked_at = time.monotonic()
+        elif noted and noted["finished"]:
+            break
+        elif time.monotonic() - looked_at >= config.watch_timeout_secs:
+            if lines is None:
+                raise UserError(f"no checkpoint came into {folder} in {config.watch_timeout_secs:g} seconds")
+            show(f"no new checkpoint in {config.watch_timeout_secs:g} seconds")
+            break
+        else:
+            time.sleep(min(_SECONDS_BETWEEN_LOOKS, config.watch_timeout_secs))
+    return sorted(lines or [], key=lambda line: line["step"])
+
+
+def _score(scorer, prefix, step):
+    """The line of a checkpoint, or None if it is there no more."""
+    try:
+        result = scorer.score(str(prefix))
+    except UserError:
+        if prefix.with_name(f"{prefix.name}.index").exists():
+            raise
+        return None
+    names = ("checkpoint", "dataset", "split", "count", "top_1", "top_5", "cross_entropy")
+    return {"step": step} | {name: result[name] for name in names}
+
+
+def _read(path):
+    """The lines of a watcher before; one that was cut off by its end is not counted."""
+    lines = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
+        # What was cut off must not stand before the next line.
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return lines
+
+
+def _add(line, path, writer):
+    import tensorflow as tf
+
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{json.dumps(line)}\n")
+    with writer.as_default():
+        for name in ("top_1", "top_5", "cross_entropy"):
+            tf.summary.scalar(f"{line['split']}/{name}", line[name], line["step"])
+    writer.flush()
