@@ -38,7 +38,7 @@ def copy_of(run, path):
 
 def test_each_checkpoint_of_a_finished_run_is_scored_once(run, tmp_path):
     folder, shown = copy_of(run, tmp_path / "run"), []
-    lines = watching.watch(config_of(folder, watch_timeout_secs=600.0), shown.append)
+    lines = watching.watch(config_of(folder, watch_timeout_secs=60.0), shown.append)
     assert [line["step"] for line in lines] == [3, 6, 9, 11]
     assert lines == lines_of(folder)
     noted = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
