@@ -44,8 +44,10 @@ def serialize(features):
 
 def _feature(value):
     values = value if isinstance(value, list) else [value]
-    if values and isinstance(values[0], bytes):
+    if not values:
+        return tf.train.Feature()  # Of no kind: it reads as an empty list of any.
+    if isinstance(values[0], bytes):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-    if values and isinstance(values[0], float):
+    if isinstance(values[0], float):
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))

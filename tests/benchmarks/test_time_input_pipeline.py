@@ -47,7 +47,7 @@ def test_every_measure(run, tmp_path):
     assert [result["measure"] for result in document["results"]] == ["jpeg", "cifar", "step"]
     assert list(jpeg["images_per_second"]) == ["slim_resnets", "simplejpeg", "tf_data"]
     assert jpeg["cores"] == 1 and jpeg["setup"]["images"] == 6
-    assert jpeg["setup"]["preprocessing"] == "torchvision of training"
+    assert jpeg["setup"]["preprocessing"] == "resnet of training"
     assert list(cifar["images_per_second"]) == ["records", "resnet_cifar_v1_20"]
     assert list(step["images_per_second"]) == ["records", "ready"]
     for result in document["results"]:

@@ -81,19 +81,24 @@ def test_boxes_reach_the_preprocessing_that_uses_them(tmp_path, make_dataset):
     # Red grows downwards, green to the right: an output pixel tells where in the picture it comes from.
     rows, columns = np.mgrid[:200, :200]
     encoded = tf.io.encode_png(np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)).numpy()
-    boxes = [[], [0.8], [0.0, 0.8]]  # None, one at the lower right, that and another.
+    boxes = [[], [0.6], [0.2, 0.6]]  # None, one right of the middle and below, that and another.
     with tf.io.TFRecordWriter(dataset.files("train")[0]) as writer:
         for label, lows in enumerate(boxes):
             sides = {"ymin": lows, "xmin": lows, "ymax": [x + 0.2 for x in lows], "xmax": [x + 0.2 for x in lows]}
             features = {"image/encoded": encoded, "image/class/label": label}
-            features |= {f"image/object/bbox/{side}": values or [0.0][:0] for side, values in sides.items()}
+            features |= {f"image/object/bbox/{side}": values for side, values in sides.items()}
             writer.write(parsing.serialize(features))
-    family = dataclasses.replace(preprocessing.PREPROCESSING["resnet"], area_range=(0.01, 0.05), min_object_covered=0.9)
+    family = dataclasses.replace(preprocessing.PREPROCESSING["resnet"], area_range=(0.05, 0.1), min_object_covered=0.9)
     preprocess = preprocessing.Preprocess(family, 8, 8, is_training=True)
     images, labels = stream(dataset, 60, preprocess=preprocess, batch_size=3)
     tops = {label: images[labels == label][:, 0, 0, 0] + 123.68 for label in range(3)}
-    assert tops[1].min() > 120  # All windows hold the box at the lower right.
-    assert min(tops[2]) < 40 and max(tops[2]) > 120  # Either box.
+    # A side of at most sqrt(0.1 / 0.75) = 0.365 that holds 90 % of the box begins between 0.415 and 0.62.
+    found = tops[1][tops[1] > 0]  # Where a hundred tries find none, the whole picture is taken.
+    assert len(found) > 0.8 * len(tops[1])
+    assert 0.41 * 200 < found.min() and found.max() < 0.63 * 200
+    found = tops[2][tops[2] > 0]
+    assert found.min() < 0.23 * 200 and found.max() > 0.41 * 200  # Either box.
+    assert tops[0].max() == 0  # No part so small holds 90 % of the whole, which is then taken.
 
 
 def test_resuming_repeats_the_augmentation_of_the_embedded_digits():
