@@ -95,7 +95,7 @@ def test_boxes_reach_the_preprocessing_that_uses_them(tmp_path, make_dataset):
     # A side of at most sqrt(0.1 / 0.75) = 0.365 that holds 90 % of the box begins between 0.415 and 0.62.
     found = tops[1][tops[1] > 0]  # Where a hundred tries find none, the whole picture is taken.
     assert len(found) > 0.8 * len(tops[1])
-    assert 0.41 * 200 < found.min() and found.max() < 0.63 * 200
+    assert found.min() > 0.41 * 200 and found.max() < 0.63 * 200
     found = tops[2][tops[2] > 0]
     assert found.min() < 0.23 * 200 and found.max() > 0.41 * 200  # Either box.
     assert tops[0].max() == 0  # No part so small holds 90 % of the whole, which is then taken.
