@@ -37,6 +37,8 @@ import tensorflow as tf
 ROOT = pathlib.Path(__file__).parents[1]
 # Not run here: data.md has a test beside its code.
 OTHERS = ("data",)
+# Run among the default tests, without their slow blocks; the slow tests run every page whole.
+QUICK = ("input", "slim", "tensorflow2", "training")
 PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem not in OTHERS]
 TRAINING = "python train_image_classifier.py --model_name=resnet_cifar_v1_20 --num_epochs=1 --learning_rate=0.1"
 PREPARED = "runs/digits-resnet_cifar_v1_20"
@@ -139,7 +141,7 @@ def run_page(page, folder, monkeypatch, slow):
     return names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem in QUICK], ids=lambda page: page.stem)
 def test_a_page_runs(page, workplace, monkeypatch):
     run_page(page, workplace, monkeypatch, slow=False)
 
