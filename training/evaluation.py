@@ -106,14 +106,20 @@ class PredictionsFile:
         self._record = 0
 
     def __enter__(self):
+        # Nothing is made yet: a Ctrl-C before the body is entered would leave it behind.
+        self._file = None
+        return self
+
+    def _open(self):
         self._part.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self._part, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
         self._writer = csv.writer(self._file)
         self._writer.writerow(["record", "label", "predicted", "probability", "top_5"])
-        return self
 
     def add(self, batch):
         """Writes the rows of one Predictions."""
+        if self._file is None:
+            self._open()
         for label, top_5, probability in zip(batch.labels, batch.top_5, batch.probability, strict=True):
             # Nine digits give a float32 back exactly.
             ids = " ".join(map(str, top_5))
@@ -122,7 +128,10 @@ class PredictionsFile:
 
     def __exit__(self, kind, error, trace):
         try:
-            self._file.close()
+            if kind is None and self._file is None:
+                self._open()
+            if self._file is not None:
+                self._file.close()
             if kind is None:
                 os.replace(self._part, self._path)
         finally:
