@@ -126,7 +126,7 @@ def test_figures_say_what_was_compared(exported):
     [
         pytest.param("saved_model", marks=pytest.mark.slow),
         "onnx",
-        "openvino",
+        pytest.param("openvino", marks=pytest.mark.slow),
         pytest.param("tflite", marks=pytest.mark.slow),
     ],
 )
@@ -148,11 +148,11 @@ def test_pre_activation_networks_and_nchw(form, v2, tmp_path):
     ("form", "precision"),
     [
         pytest.param("saved_model", "float16", marks=pytest.mark.slow),
-        ("saved_model", "bfloat16"),
+        pytest.param("saved_model", "bfloat16", marks=pytest.mark.slow),
         ("onnx", "float16"),
         ("onnx", "int8"),
         pytest.param("openvino", "float16", marks=pytest.mark.slow),
-        ("openvino", "int8"),
+        pytest.param("openvino", "int8", marks=pytest.mark.slow),
         pytest.param("tflite", "float16", marks=pytest.mark.slow),
         ("tflite", "int8"),
     ],

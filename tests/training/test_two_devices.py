@@ -30,6 +30,7 @@ def results(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", two_devices.CHECKS)
 def test_two_devices(results, check):
     assert results[check] is None, results[check]
