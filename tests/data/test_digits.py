@@ -115,7 +115,12 @@ def test_making_the_digits_again_gives_the_same_files(digits, tmp_path):
     assert made == {path.name: path.read_bytes() for path in embedded.iterdir()}
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"1,2,3\n"), gzip.compress(b"a,b\n"), b"1,2,3\n"])
+# Named, since a gzip header holds the time: workers that collect a second apart would not agree on the tests' names.
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b"1,2,3\n"), gzip.compress(b"a,b\n"), b"1,2,3\n"],
+    ids=["too few columns", "no numbers", "not compressed"],
+)
 def test_a_source_of_another_kind(tmp_path, content):
     (tmp_path / "other.csv.gz").write_bytes(content)
     with pytest.raises(UserError, match="other.csv.gz .* not scikit-learn's digits.csv.gz"):
