@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import results, rounds
 from command_line import UserError
 
 _RESAMPLES = 10_000
@@ -37,6 +38,7 @@ class Row:
       medians: In seconds, (first file, second file); None where a file's pass failed.
       ratio: Second over first: above 1 the second is slower. None where one failed.
       low, high: Bootstrap 95 % interval of the ratio; None where a file has fewer than two samples.
+      per_round: The ratio of each round, where both took turns.
     """
 
     label: str
@@ -44,6 +46,7 @@ class Row:
     ratio: float | None
     low: float | None
     high: float | None
+    per_round: tuple = ()
 
     @property
     def verdict(self):
@@ -109,10 +112,45 @@ def compare(first, second):
     return rows, [_label(key) for key in [*ours, *theirs] if (key in ours) != (key in theirs)]
 
 
-def describe(rows, alone, first, second):
+def compare_rows(document):
+    """Compares the rows of one document, each with the first of the same pass, batch size and image size.
+
+    They took turns, so that each round gives a ratio of medians, whatever the machine did between the rounds.
+
+    Returns:
+      A list of Row: the median of those ratios, with its bootstrap interval.
+
+    Raises:
+      UserError: If there is nothing to compare, or it was not timed in rounds.
+    """
+    groups = {}
+    for row in document["results"]:
+        groups.setdefault((row["pass"], row["batch_size"], row["image_size"]), []).append(row)
+    pairs = [(group[0], other) for group in groups.values() for other in group[1:]]
+    if not pairs:
+        raise UserError("--compare: one file, with no two rows of the same pass, batch size and image size; give two")
+    return [_row_of_rounds(*pair) for pair in pairs]
+
+
+def _row_of_rounds(base, row):
+    keys = key_of(base), key_of(row)
+    differing = [f"{name} {value}" for name, value, other in zip(_KEYS, *keys, strict=True) if value != other]
+    label = f"{_label(keys[1])}, against {', '.join(differing)}"
+    medians = tuple(statistics.median(one["step_seconds"]) if one["step_seconds"] else None for one in (base, row))
+    if None in medians:
+        return Row(label, medians, None, None, None)
+    counts = [one.get("round_steps", ()) for one in (base, row)]
+    if not counts[0] or len(counts[0]) != len(counts[1]):
+        raise UserError("--compare: one file, whose rows took no turns; time them with --rounds, or give two files")
+    rates = [[1 / statistics.median(turn) for turn in results.from_json(one).rounds] for one in (base, row)]
+    ratio = rounds.compare(label, *rates)
+    return Row(label, medians, ratio.median, ratio.low, ratio.high, ratio.per_round)
+
+
+def describe(rows, alone, documents):
     """Yields the lines of a comparison: what differs between the machines, a line for each row, what stands alone."""
     for name in _EXPLAINING:
-        values = [document.get("environment", {}).get(name) for document in (first, second)]
+        values = [document.get("environment", {}).get(name) for document in (documents[0], documents[-1])]
         if values[0] != values[1]:
             yield f"# {name} differs: A {json.dumps(values[0])}, B {json.dumps(values[1])}"
     for row in rows:
@@ -120,6 +158,7 @@ def describe(rows, alone, first, second):
             yield f"{row.label}: {row.verdict}"
             continue
         interval = "too few samples for an interval" if row.low is None else f"95 % {row.low:.3f} to {row.high:.3f}"
+        interval += f", n {len(row.per_round)} rounds" if row.per_round else ""
         before, after = row.medians
         yield f"{row.label}: {before:.6f} s -> {after:.6f} s, B/A {row.ratio:.3f} ({interval}): {row.verdict}"
     for label in alone:

@@ -150,7 +150,7 @@ def _numbers(flag, text):
 
 
 def _check(config):
-    for name, least in (("num_classes", 1), ("intra_op_threads", 0), ("inter_op_threads", 0)):
+    for name, least in (("num_classes", 1), ("rounds", 1), ("intra_op_threads", 0), ("inter_op_threads", 0)):
         value = getattr(config, name)
         if value < least:
             raise UserError(f"--{name} is {value}; it must be at least {least}")

@@ -1,9 +1,58 @@
-"""Times configurations, one after the other; what runs out of memory is a row that says so."""
+"""Times configurations, one after the other or in turns; what runs out of memory is a row that says so."""
 
+import dataclasses
 import gc
+import statistics
 import time
 
 from benchmarks import disturbance, memory, printing, results, timing
+
+
+def time_rounds(configurations, num_rounds, reporter, time_one=None):
+    """Times all configurations in turn, A B A B ..., each turn of one with a network that is built anew.
+
+    Args:
+      configurations: A list of grid.Configuration.
+      num_rounds: Turns of each.
+      reporter: A printing.Reporter.
+      time_one: `time_configuration`, or what does the same otherwise.
+
+    Returns:
+      A list with a results.Result or a results.Failure for each pass of each configuration.
+
+    Raises:
+      UserError: As `time_configuration`.
+    """
+    time_one = time_one or time_configuration
+    rounds = []
+    for number in range(num_rounds):
+        if num_rounds > 1:
+            reporter.round_started(number + 1, num_rounds)
+        rounds.append([one for configuration in configurations for one in time_one(configuration, reporter)])
+    merged = [_merge(turns) for turns in zip(*rounds, strict=True)]
+    if num_rounds > 1:
+        reporter.rounds_finished(merged)
+    return merged
+
+
+def _merge(turns):
+    """The turns of one pass as one result; a failure where one of them failed."""
+    failed = [turn for turn in turns if isinstance(turn, results.Failure)]
+    if failed or len(turns) == 1:
+        return (failed or turns)[0]
+    step_seconds = sum((turn.step_seconds for turn in turns), ())
+    peaks = [turn.peak_memory_bytes for turn in turns if turn.peak_memory_bytes is not None]
+    shares = [turn.others_share for turn in turns if turn.others_share is not None]
+    return dataclasses.replace(
+        turns[0],
+        step_seconds=step_seconds,
+        round_steps=tuple(len(turn.step_seconds) for turn in turns),
+        prepare_seconds=statistics.median(turn.prepare_seconds for turn in turns),
+        first_step_seconds=statistics.median(turn.first_step_seconds for turn in turns),
+        peak_memory_bytes=max(peaks, default=None),
+        others_share=max(shares, default=None),
+        warnings=disturbance.describe_doubts(step_seconds, max(shares, default=None)),
+    )
 
 
 def time_configuration(configuration, reporter=None):

@@ -39,6 +39,12 @@ class Reporter:
     def pass_failed(self, failure):
         """A pass ran out of memory."""
 
+    def round_started(self, number, num_rounds):
+        """All configurations come once more; `number` counts from 1."""
+
+    def rounds_finished(self, merged):
+        """All rounds are done; `merged` has for each pass a result of all rounds, or a failure."""
+
 
 class Printer(Reporter):
     """Prints every tenth step and each result; a context manager, at whose end the progress bar goes away."""
@@ -53,6 +59,7 @@ class Printer(Reporter):
         self._task = None
         self._pass_name = None
         self._step_seconds = []
+        self._in_rounds = False
 
     @classmethod
     def of(cls, configuration):
@@ -92,13 +99,24 @@ class Printer(Reporter):
         mean = summary.mean_and_deviation()
         self._print(f"{self._timestamp()}: {label} across {summary.count} steps, {mean} sec / batch")
         self._print(f"# {describe_result(result)}")
-        for warning in result.warnings:
+        # Of few steps each, turns say little; what all rounds say comes at the end.
+        for warning in () if self._in_rounds else result.warnings:
             self.warn(f"{result.setup.model}, {label}: {warning}")
 
     def pass_failed(self, failure):
         self._step_seconds = []
         label = PASSES[failure.pass_name].label
         self._print(f"# {label} of {describe_configuration(failure.configuration)}: {failure.error}")
+
+    def round_started(self, number, num_rounds):
+        self._in_rounds = True
+        self._print(f"# round {number} of {num_rounds}")
+
+    def rounds_finished(self, merged):
+        for result in merged:
+            for warning in getattr(result, "warnings", ()):
+                label = PASSES[result.pass_name].label
+                self.warn(f"{describe_configuration(result.setup)}, {label}, all rounds: {warning}")
 
     def warn(self, text):
         """Prints a warning on stderr."""

@@ -5,8 +5,10 @@ import csv
 import dataclasses
 import functools
 import io
+import itertools
 import json
 import os
+import types
 from pathlib import Path
 
 from benchmarks import timing
@@ -58,6 +60,18 @@ class Setup:
     """Of convolutions, read once a batch."""
 
 
+# What a Result and its row of a file both have.
+_MEASURED = (
+    "burn_in",
+    "prepare_seconds",
+    "first_step_seconds",
+    "peak_memory_bytes",
+    "others_share",
+    "warnings",
+    "round_steps",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """The step times of one pass of a setup."""
@@ -77,10 +91,18 @@ class Result:
     """Part of the usable cores' time that other processes took during the timed steps."""
     warnings: tuple[str, ...] = ()
     """What makes the times doubtful."""
+    round_steps: tuple[int, ...] = ()
+    """How many of `step_seconds` are of each round; empty where there was one."""
 
     @functools.cached_property
     def summary(self):
         return timing.summarize(self.step_seconds)
+
+    @property
+    def rounds(self):
+        """The step times as a list of tuples, one for each round."""
+        ends = list(itertools.accumulate(self.round_steps or (len(self.step_seconds),)))
+        return [self.step_seconds[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     @property
     def images_per_second(self):
@@ -102,17 +124,19 @@ class Result:
 
     def to_json(self):
         """Returns a dict that JSON can hold: all raw times, and the figures that were printed from them."""
-        measured = ("burn_in", "prepare_seconds", "first_step_seconds", "peak_memory_bytes", "others_share", "warnings")
         return {
             **dataclasses.asdict(self.setup),
             "pass": self.pass_name,
-            **{name: getattr(self, name) for name in measured},
+            **{name: getattr(self, name) for name in _MEASURED},
             "statistics": dataclasses.asdict(self.summary),
             "images_per_second": self.images_per_second,
             "gigaflops_per_second": self.gigaflops_per_second,
             "gigabytes_per_second": self.gigabytes_per_second,
             "step_seconds": list(self.step_seconds),
         }
+
+
+_FAILURE_NAMES = ("model", "engine", "precision", "batch_size", "image_size", "num_classes", "forward_mode", "folded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,14 +151,40 @@ class Failure:
 
     def to_json(self):
         """Returns a dict that JSON can hold: what was to be timed, the error, and no times."""
-        names = ("model", "engine", "precision", "batch_size", "image_size", "num_classes", "forward_mode", "folded")
         return {
-            **{name: getattr(self.configuration, name) for name in names},
+            **{name: getattr(self.configuration, name) for name in _FAILURE_NAMES},
             "dataset": self.configuration.dataset_name or "synthetic",
             "pass": self.pass_name,
             "error": self.error,
             "step_seconds": [],
         }
+
+
+def from_json(row):
+    """The Result or the Failure that a row of a file was written from.
+
+    Older files lack some figures, which then have their defaults.
+
+    Raises:
+      KeyError, TypeError, ValueError: If it is something else.
+    """
+    known = {field.name for field in dataclasses.fields(Setup)}
+    if row["pass"] not in PASSES:
+        raise ValueError(f"the pass is {row['pass']!r}")
+    if "error" in row:
+        what = types.SimpleNamespace(dataset_name=row["dataset"], **{name: row[name] for name in _FAILURE_NAMES})
+        return Failure(what, row["pass"], row["error"])
+    measured = {name: row[name] for name in _MEASURED if name in row}
+    measured |= {name: tuple(row[name]) for name in ("warnings", "round_steps") if name in row}
+    step_seconds = tuple(map(float, row["step_seconds"]))
+    if not step_seconds or min(step_seconds) <= 0:
+        raise ValueError("step_seconds has no times above 0")
+    return Result(
+        Setup(**{name: value for name, value in row.items() if name in known}),
+        row["pass"],
+        step_seconds=step_seconds,
+        **measured,
+    )
 
 
 def check_path(path, flag="json"):

@@ -73,8 +73,10 @@ class TimingConfig:
     """Threads within an operation; 0 lets the engine choose."""
     inter_op_threads: int = 0
     """Operations at a time; 0 lets the engine choose."""
+    rounds: int = 1
+    """Times that all configurations take a turn of so many steps, A B A B ..., so that they meet the same machine."""
     isolate: bool = False
-    """Whether each configuration gets a process of its own."""
+    """Whether each configuration gets a process of its own, with --rounds each turn."""
     peak: bool = True
     """Whether to measure, about a second for each precision, what the machine can do at best."""
     seed: int = 0
@@ -83,10 +85,11 @@ class TimingConfig:
     """A file for the results: every step time, and the machine they were measured on."""
     csv: Path | None = None
     """A file with a row for every step time."""
-    compare: tuple[Path, Path] | None = None
-    """Two files that --json wrote, the earlier first: nothing is timed, their medians are compared."""
+    compare: tuple[Path, ...] | None = None
+    """Two files that --json wrote, the earlier first: nothing is timed, their medians are compared. One file with
+    rounds: its rows are compared with the first of the same pass, batch and image size, round by round."""
     fail_on_regression: float | None = None
-    """With --compare: exit status 1 if anything became slower by more than so many per cent."""
+    """With --compare: exit status 1 if anything became, or is, slower by more than so many per cent."""
 
 
 def main(config):
@@ -102,15 +105,14 @@ def main(config):
     environment.set_threads(config.intra_op_threads, config.inter_op_threads)
     # Before the work begins, so that the load it records is that of others.
     machine = environment.describe_environment()
-    busy = disturbance.describe_others(disturbance.look_around(), "before the first step")
-    measured = []
+    machine["others_share"] = disturbance.look_around()
+    busy = disturbance.describe_others(machine["others_share"], "before the first step")
     with printing.Printer.of(configurations[0]) as printer:
         if busy:
             printer.warn(busy)
         try:
-            for configuration in configurations:
-                time_one = isolation.measure if config.isolate else measuring.time_configuration
-                measured += time_one(configuration, printer)
+            time_one = isolation.measure if config.isolate else measuring.time_configuration
+            measured = measuring.time_rounds(configurations, config.rounds, printer, time_one)
         except KeyboardInterrupt:
             printer.interrupted()
             raise
@@ -123,10 +125,12 @@ def main(config):
 
 
 def compare(config):
-    """Prints how the second file of --compare differs from the first; returns the exit status."""
-    first, second = map(comparison.read, config.compare)
-    rows, alone = comparison.compare(first, second)
-    for line in comparison.describe(rows, alone, first, second):
+    """Prints how the second file of --compare differs from the first, or the rows of one; returns the exit status."""
+    documents = [comparison.read(path) for path in config.compare]
+    if len(documents) not in (1, 2):
+        raise UserError(f"--compare has {len(documents)} files; give two, or one that was timed in rounds")
+    rows, alone = comparison.compare(*documents) if len(documents) == 2 else (comparison.compare_rows(*documents), [])
+    for line in comparison.describe(rows, alone, documents):
         print(line)
     percent = config.fail_on_regression
     if percent is None:

@@ -70,6 +70,40 @@ def test_a_regression_is_exit_status_1(tmp_path, capsys, after, percent, status)
     assert ("is slower by more than" in err) == bool(status)
 
 
+def test_rows_of_one_file_are_compared_round_by_round(tmp_path):
+    """Times double in the second round and triple in the third; B takes 1.5, 1.25 and 2 times as long as A."""
+    rows = [
+        {"model": "a", "step_seconds": [1.0, 1.0, 2.0, 2.0, 3.0], "round_steps": [2, 2, 1]},
+        {"model": "b", "step_seconds": [1.5, 1.5, 2.5, 2.5, 6.0], "round_steps": [2, 2, 1]},
+        {"model": "a", "batch_size": 1, "step_seconds": [0.1], "round_steps": [1]},
+        {"model": "b", "step_seconds": [], "pass": "train_step", "error": "out of memory: x"},
+        {"model": "a", "step_seconds": [1.0], "pass": "train_step"},
+    ]
+    rows = [{"parameters": 1, "multiply_adds": 1, "burn_in": 0, **row} for row in rows]
+    path = write(tmp_path / "a.json", *rows)
+    forward, failed = comparison.compare_rows(comparison.read(path))
+    assert forward.per_round == (1.5, 1.25, 2.0) and forward.ratio == 1.5
+    assert (forward.medians, forward.verdict) == ((2.0, 2.5), "slower")
+    # Of three ratios every resampled median is one of them, and the extreme ones are not rare.
+    assert (forward.low, forward.high) == (1.25, 2.0)
+    assert forward.label == "b forward, tensorflow, float32, batch 32, 224 x 224, against model a"
+    assert failed.verdict == "A failed"
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([{"step_seconds": [1.0]}], "no two rows of the same pass"),
+        ([{"step_seconds": [1.0]}, {"step_seconds": [1.0], "folded": True}], "time them with --rounds"),
+    ],
+)
+def test_one_file_without_rounds(tmp_path, capsys, rows, complaint):
+    path = write(tmp_path / "a.json", *rows)
+    with pytest.raises(SystemExit) as ending:
+        command_line.run(script.main, script.TimingConfig, ["--compare", str(path)])
+    assert ending.value.code == 1 and complaint in capsys.readouterr().err
+
+
 def test_a_pass_that_failed_says_so(tmp_path, capsys):
     assert compare(tmp_path, [1.0], []) == 0
     assert capsys.readouterr().out.endswith(": B failed\n")
@@ -96,7 +130,7 @@ def test_what_differs_between_the_machines_is_said(tmp_path):
     first = write(tmp_path / "a.json", {"step_seconds": [1.0]}, kernel="Linux 6", started="then")
     second = write(tmp_path / "b.json", {"step_seconds": [1.0]}, kernel="Linux 7", started="now")
     documents = comparison.read(first), comparison.read(second)
-    lines = list(comparison.describe(*comparison.compare(*documents), *documents))
+    lines = list(comparison.describe(*comparison.compare(*documents), documents))
     assert lines[0] == '# kernel differs: A "Linux 6", B "Linux 7"'
     assert len(lines) == 2
 

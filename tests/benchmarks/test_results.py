@@ -102,3 +102,20 @@ def test_csv_has_a_row_for_each_time_and_the_environment_above(tmp_path):
     assert [row["seconds"] for row in rows] == ["0.1", "0.30000000000000004", ""]
     assert [row["model"] for row in rows] == ["resnet_v2_152", "resnet_v2_152", "resnet_v2_50"]
     assert rows[2]["error"] == "out of memory: of tensor [1,2]"
+
+
+def test_a_row_of_a_file_is_the_result_again():
+    result = results.Result(SETUP, "train_step", 3, (0.5, 0.25, 1.0), 2.0, 1.0, 2**30, 0.01, ("busy",), (2, 1))
+    assert results.from_json(json.loads(json.dumps(result.to_json()))) == result
+    configuration = grid.Configuration("resnet_v2_50", "xla", "float32", 8, 224, 1000)
+    row = results.Failure(configuration, "forward", "out of memory").to_json()
+    assert results.from_json(row).to_json() == row
+
+
+@pytest.mark.parametrize("wrong", [{"pass": "backward"}, {"step_seconds": []}, {"step_seconds": [0.0]}, {"burn_in": 0}])
+def test_rows_of_something_else(wrong):
+    row = {**make_result(1.0).to_json(), **wrong}
+    if "burn_in" in wrong:
+        del row["multiply_adds"]
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        results.from_json(row)

@@ -161,6 +161,48 @@ def test_what_runs_out_of_memory_is_a_row_and_the_rest_goes_on(fake_steps, monke
     assert sum(line.endswith(",out of memory: OOM when allocating tensor") for line in lines) == 1
 
 
+def test_in_rounds_configurations_take_turns(fake_steps, monkeypatch, capsys, tmp_path):
+    build = steps.build_steps
+    built = []
+
+    def build_and_note(configuration):
+        built.append(configuration.batch_size)
+        return build(configuration)
+
+    monkeypatch.setattr(steps, "build_steps", build_and_note)
+    path = tmp_path / "out.json"
+    flags = f"{TINY_FLAGS} --batch_size 2,4 --pass forward --rounds 3 --no_peak --json {path}"
+    assert run(flags) == 0
+    assert built == [2, 4] * 3
+    for row in json.loads(path.read_text())["results"]:
+        assert (len(row["step_seconds"]), row["round_steps"], row["statistics"]["count"]) == (9, [3, 3, 3], 9)
+        assert [len(turn) for turn in results.from_json(row).rounds] == [3, 3, 3]
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("# round ")] == [
+        f"# round {n} of 3" for n in (1, 2, 3)
+    ]
+
+
+def test_what_fails_in_a_round_is_a_row_that_says_so(fake_steps):
+    setup, _ = steps.build_steps(TINY)
+    turns = iter(
+        [
+            results.Result(setup, "forward", 1, (1.0, 2.0), 3.0, 4.0, 100, 0.01),
+            results.Failure(TINY, "train_step", "out of memory: first"),
+            results.Result(setup, "forward", 1, (3.0,), 5.0, 8.0, 200, 0.0),
+            results.Result(setup, "train_step", 1, (9.0,)),
+        ]
+    )
+    forward, step = measuring.time_rounds([TINY], 2, printing.Reporter(), lambda *_: [next(turns), next(turns)])
+    assert (forward.step_seconds, forward.round_steps) == ((1.0, 2.0, 3.0), (2, 1))
+    assert forward.rounds == [(1.0, 2.0), (3.0,)]
+    assert (forward.prepare_seconds, forward.first_step_seconds) == (4.0, 6.0)
+    assert (forward.peak_memory_bytes, forward.others_share) == (200, 0.01)
+    # The deviation of 1, 2 and 3 is 1: half of the median.
+    assert [warning.partition(" of")[0] for warning in forward.warnings] == ["the deviation is 50%"]
+    assert step.error == "out of memory: first"
+
+
 def test_other_errors_are_no_rows(fake_steps, monkeypatch):
     def build(configuration):
         raise RuntimeError("something else")
@@ -199,6 +241,7 @@ def test_interrupted(fake_steps, monkeypatch, capsys, tmp_path):
         ("--num_classes 0", "--num_classes is 0"),
         ("--image_size 32,large", "--image_size is 32,large"),
         ("--seconds 0", "--seconds is 0"),
+        ("--rounds 0", "--rounds is 0"),
         ("--intra_op_threads -1", "--intra_op_threads is -1"),
         ("--precision float64", "bfloat16"),
         ("--engine tensorflow,tpu", "--engine has 'tpu'"),
