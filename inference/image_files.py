@@ -13,12 +13,11 @@ import tensorflow as tf
 from PIL import Image
 
 from command_line import UserError
-from data.conversion.image_files import EXTENSIONS, MOST_BYTES, encode_for_records
+from data.conversion.image_files import EXTENSIONS, MOST_BYTES, encode_for_records, orientation_of
 from data.conversion.plan import BadFileError
 from data.conversion.reading import list_files
 
 STDIN = "-"
-_ORIENTATION = 0x0112  # The EXIF tag; its values 2 to 8 say how the camera was held.
 
 
 class ImageItem(NamedTuple):
@@ -29,7 +28,7 @@ class ImageItem(NamedTuple):
       data: The bytes of its file; None while they are still in the file `name`.
       label: Class number; None when not known.
       upright: Whether the camera's orientation is followed: for files, which people see so, and not for records,
-        which networks are trained on as they are.
+        which hold what networks are trained on.
     """
 
     name: str
@@ -133,7 +132,7 @@ def _bytes_of(item):
 def _upright(pixels, data):
     """Turns and mirrors the pixels as the EXIF orientation says."""
     with Image.open(io.BytesIO(data)) as image:
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = orientation_of(image)
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (3, 4, 7, 8):

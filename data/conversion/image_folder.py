@@ -1,6 +1,7 @@
 """Images in a folder for each class, or in a list: the plan for any data of one's own."""
 
 import csv
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -44,7 +45,8 @@ def plan_image_folder(request):
         name=_name_of(request.dataset_dir),
         class_names=class_names,
         splits=splits,
-        encode=encode_for_records,
+        # As people saw the pictures when they sorted them, and as `inference` sees those that it classifies.
+        encode=functools.partial(encode_for_records, upright=True),
         num_shards=shards_of_splits(request.num_shards, splits),
         settings={"converter": "image_folder", "class_names_digest": _digest_of(class_names)},
         source=str(request.source),

@@ -1,11 +1,12 @@
 """Odd image files: what TensorFlow decodes from the record against what the file holds."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data.conversion import image_files
 from data.conversion.image_files import encode_for_records
@@ -34,6 +35,51 @@ def decoded(encoded):
 def test_jpeg_bytes_are_kept(mode, options):
     data = file_of(Image.fromarray(picture()).convert(mode), "JPEG", **options)
     assert encode_for_records(data) == (data, "jpg", HEIGHT, WIDTH)
+
+
+def test_of_two_pictures_in_a_jpeg_the_bytes_are_kept_and_the_first_is_decoded():
+    first = Image.fromarray(picture())
+    data = file_of(first, "MPO", save_all=True, append_images=[first.rotate(180)])
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+        expected = np.asarray(image)
+    assert encode_for_records(data, upright=True) == (data, "jpg", HEIGHT, WIDTH)
+    # The two decoders round colours differently.
+    assert np.abs(decoded(data).astype(int) - expected).max() < 12
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright_as_pillow_turns_them(image_format, orientation):
+    image = Image.fromarray(picture())
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    data = file_of(image, image_format, exif=exif)
+    with Image.open(io.BytesIO(data)) as saved:
+        expected = np.asarray(ImageOps.exif_transpose(saved))
+    encoded = encode_for_records(data, upright=True)
+    found = decoded(encoded.encoded)
+    assert (encoded.height, encoded.width, 3) == found.shape == expected.shape
+    # A JPEG stays one.
+    assert encoded.image_format == ("jpg" if image_format == "JPEG" else "png")
+    assert np.abs(found.astype(int) - expected).max() <= (12 if image_format == "JPEG" else 0)
+    with Image.open(io.BytesIO(encoded.encoded)) as written:
+        assert written.getexif().get(0x0112, 1) == 1
+    if image_format != "TIFF":
+        # Published sets stay as their publisher made them.
+        assert encode_for_records(data).encoded == data
+
+
+def test_broken_exif_data_spoil_no_picture():
+    data = file_of(Image.fromarray(picture()), "JPEG", exif=b"Exif\0\0II*\0broken")
+    with warnings.catch_warnings(action="error"):
+        assert encode_for_records(data, upright=True) == (data, "jpg", HEIGHT, WIDTH)
+
+
+def test_transparent_colours_of_a_palette_are_dropped_without_a_word():
+    data = file_of(Image.fromarray(picture()).convert("P"), "PNG", transparency=bytes([0, 128] * 100))
+    with warnings.catch_warnings(action="error"):
+        np.testing.assert_array_equal(decoded(encode_for_records(data).encoded), decoded(data))
 
 
 def test_plain_png_is_kept():
