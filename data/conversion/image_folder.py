@@ -11,9 +11,18 @@ from data import catalog
 from data.conversion.fetching import fetch, is_url
 from data.conversion.image_files import EXTENSIONS, encode_for_records
 from data.conversion.plan import Item, Plan, shards_of_splits
-from data.conversion.reading import ARCHIVE_EXTENSIONS, Entry, list_files, named
+from data.conversion.reading import ARCHIVE_EXTENSIONS, Entry, is_hidden, list_files, named
 
-_SPLIT_OF_FOLDER = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+# Of lower-case names.
+_SPLIT_OF_FOLDER = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
 _DEFAULT_VALIDATION_FRACTION = 0.1
 _EXPECTED = "expected SOURCE/class/image.jpg or SOURCE/train/class/image.jpg"
 
@@ -105,12 +114,11 @@ def _sort_into_classes(entries, source):
         held = f"{len(ignored)} files of other kinds ({named(ignored)})" if ignored else "no files"
         raise UserError(f"source {source} holds {held} and no image ({', '.join(EXTENSIONS)}): {_EXPECTED}")
     depth = _common_depth(images)
-    tops = {entry.name.split("/")[depth] for entry in images if entry.name.count("/") > depth}
-    has_splits = "train" in tops and tops <= _SPLIT_OF_FOLDER.keys()
+    has_splits = _has_splits(images, depth, source)
     found, stray = {}, []
     for entry in images:
         folders = entry.name.split("/")[depth:-1]
-        split = _SPLIT_OF_FOLDER[folders.pop(0)] if has_splits and folders else "train"
+        split = _SPLIT_OF_FOLDER[folders.pop(0).lower()] if has_splits and folders else "train"
         if not folders:
             stray.append(entry.name)
             continue
@@ -120,7 +128,46 @@ def _sort_into_classes(entries, source):
             f"{len(stray)} images of {source} are in no class folder ({named(stray)}): {_EXPECTED}; move them into "
             f"one, or out of the source"
         )
+    if source.is_dir():
+        _check_no_empty_class(source, images[0].name.split("/")[:depth], has_splits, set(class_names_of(found)))
     return found, ignored
+
+
+def _has_splits(images, depth, source):
+    """Whether the folders at `depth` are splits: all have the name of one, and folders of images in them.
+
+    Raises:
+      UserError: If some are and some are not, or none is for training: taken for classes, they would train a network
+        to tell the splits apart.
+    """
+    tops = {entry.name.split("/")[depth] for entry in images if entry.name.count("/") > depth}
+    splits = {top for top in tops if top.lower() in _SPLIT_OF_FOLDER}
+    # A folder "train" of images alone is the class of trains.
+    if not any(entry.name.count("/") > depth + 1 and entry.name.split("/")[depth] in splits for entry in images):
+        return False
+    if others := sorted(tops - splits):
+        raise UserError(
+            f"source {source} has {named(sorted(splits))} with folders in it, as a split has, beside {named(others)}, "
+            f"which is no split: expected classes alone, or train, validation and test alone; move one kind away, or "
+            f"rename a class that is named like a split"
+        )
+    if not any(_SPLIT_OF_FOLDER[top.lower()] == "train" for top in splits):
+        raise UserError(f"source {source} has {named(sorted(splits))}, but no train folder to train on: add one")
+    return True
+
+
+def _check_no_empty_class(source, above, has_splits, class_names):
+    """A class folder without images would go unnoticed, and those after it get other labels."""
+    parents = [source.joinpath(*above)]
+    if has_splits:
+        parents = [folder for folder in parents[0].iterdir() if folder.name.lower() in _SPLIT_OF_FOLDER]
+    for parent in parents:
+        for folder in sorted(parent.iterdir()):
+            if folder.is_dir() and not is_hidden(folder.name) and folder.name not in class_names:
+                raise UserError(
+                    f"class folder {folder} holds no image ({', '.join(EXTENSIONS)}): add some, or move it out of the "
+                    f"source, in which each folder is a class"
+                )
 
 
 def _common_depth(images):

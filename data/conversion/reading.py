@@ -59,15 +59,18 @@ def list_tar(path, start=0):
     Raises:
       UserError: If the archive is broken or cut short.
     """
-    entries = []
+    entries, links = [], []
     try:
         with open(path, "rb") as file:
             file.seek(start)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for member in archive:
-                    if member.isreg() and not _is_hidden(member.name):
-                        name = member.name.removeprefix("./")
+                    name = member.name.removeprefix("./")
+                    if member.isreg() and not is_hidden(name):
                         entries.append(Entry(name, str(path), member.offset_data, member.size))
+                    elif (member.islnk() or member.issym()) and not is_hidden(name):
+                        folder = os.path.dirname(name) if member.issym() else ""
+                        links.append((name, os.path.normpath(os.path.join(folder, member.linkname))))
                     # It keeps all that it has read, which for a million files is much.
                     archive.members.clear()
                 end = archive.offset
@@ -76,7 +79,17 @@ def list_tar(path, start=0):
     # At a damaged header tarfile stops without a word, as at the block of zeros that ends an archive.
     if not _is_zero_block(path, end):
         raise UserError(f"{path} is damaged or cut short after {len(entries)} files: fetch it again")
-    return entries
+    return entries + _linked(links, entries, str(path))
+
+
+def _linked(links, entries, path):
+    """Entries of a tar archive's links to files: what they name, or what reading says of a file that is not there."""
+    if not links:
+        return []
+    targets = {entry.name: entry for entry in entries}
+    for name, target in links:
+        targets[name] = targets.get(target, Entry(name, path, -1, -1))._replace(name=name)
+    return [targets[name] for name, _ in links]
 
 
 def plain_copy(path, scratch_dir):
@@ -139,15 +152,20 @@ def named(names):
 def _walk(root, below, parents):
     """Yields an Entry for each file; `parents` are the (device, inode) of the folders on the way down."""
     folder = os.path.join(root, below)
-    status = os.stat(folder)
+    try:
+        status = os.stat(folder)
+        with os.scandir(folder) as found:
+            found = list(found)
+    except OSError as error:
+        raise UserError(
+            f"folder {folder} cannot be read ({error.strerror}): mend its permissions, or move it out of the source"
+        ) from None
     if (status.st_dev, status.st_ino) in parents:
         raise UserError(f"{folder} is a link to a folder that it is in, a loop without end: remove the link")
     parents += ((status.st_dev, status.st_ino),)
-    with os.scandir(folder) as found:
-        found = list(found)
     for entry in found:
         name = os.path.join(below, entry.name)
-        if entry.name.startswith(".") or entry.name in _IGNORED_FOLDERS:
+        if is_hidden(entry.name):
             continue
         try:
             status = entry.stat()
@@ -161,7 +179,8 @@ def _walk(root, below, parents):
             yield Entry(name, root, -1, status.st_size)
 
 
-def _is_hidden(name):
+def is_hidden(name):
+    """Whether a file or one of the folders it is in is not meant for people."""
     return any(part.startswith(".") or part in _IGNORED_FOLDERS for part in name.removeprefix("./").split("/"))
 
 

@@ -1,6 +1,7 @@
 """Folders, archives and lists of images of one's own."""
 
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -44,6 +45,46 @@ def test_splits_of_the_source_are_kept(make_images, run, tmp_path):
         run(source=source, dataset_dir=tmp_path / "other", validation_fraction=0.1)
 
 
+def test_split_folders_by_other_names(make_images, run, tmp_path):
+    for split, count in (("Training", 4), ("valid", 2), ("TEST", 3)):
+        source = make_images({"a": count, "b": count}, folder=f"source/{split}").parent
+    result, _ = run(source=source)
+    assert result["splits"] == {"train": 8, "validation": 4, "test": 6}
+    assert catalog.open_dataset(directory=tmp_path / "out").class_names == ("a", "b")
+
+
+def test_splits_are_not_taken_for_classes(make_images, run):
+    make_images({"a": 2, "b": 2}, "source/train")
+    source = make_images({"a": 2, "b": 2}, "source/holdout").parent
+    with pytest.raises(UserError, match="has train with folders in it, as a split has, beside holdout"):
+        run(source=source)
+    (source / "train").rename(source / "val")
+    (source / "holdout").rename(source / "test")
+    with pytest.raises(UserError, match="has test, val, but no train folder to train on"):
+        run(source=source)
+
+
+def test_a_class_may_be_called_train(make_images, run, tmp_path):
+    run(source=make_images({"train": 3, "car": 3}))
+    assert catalog.open_dataset(directory=tmp_path / "out").class_names == ("car", "train")
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_an_empty_class_folder(make_images, run, split):
+    source = make_images({"a": 2, "c": 2}, f"source/{split}")
+    (source / "b").mkdir()
+    (source / "b" / "notes.txt").touch()
+    with pytest.raises(UserError, match=f"class folder .*source/{split}b holds no image"):
+        run(source=source.parent if split else source)
+
+
+def test_a_class_may_be_absent_from_the_validation_split(make_images, run):
+    make_images({"a": 2, "b": 2}, "source/train")
+    source = make_images({"a": 2}, "source/val").parent
+    (source / "val" / "b").mkdir()
+    assert run(source=source)[0]["splits"] == {"train": 4, "validation": 2}
+
+
 def test_seed_and_fraction_make_the_split(make_images, run, files_of, tmp_path):
     source = make_images({"a": 20, "b": 20})
     results = {}
@@ -67,6 +108,25 @@ def test_archive_and_folder_give_the_same_records(make_images, run, files_of, tm
         run(source=archive, dataset_dir=out)
         for name in ("train-00000-of-00001.tfrecord", "labels.txt"):
             assert files_of(out)[name] == files_of(tmp_path / "out")[name]
+
+
+def test_links_in_an_archive(make_images, run, read, tmp_path):
+    source = make_images({"a": 2, "b": 1})
+    # tar writes the second name of a file as a link.
+    os.link(source / "b" / "000.png", source / "b" / "zzz.png")
+    (source / "b" / "soft.png").symlink_to("../a/001.png")
+    with tarfile.open(tmp_path / "photos.tar", "w") as file:
+        file.add(source, arcname="photos")
+    run(source=tmp_path / "photos.tar", validation_fraction=0.0)
+    found = sorted((label, pixels[0, 0].tolist()) for pixels, label, _ in read(tmp_path / "out"))
+    a, b = ord("a"), ord("b")
+    assert found == [(0, [a, 0, 6]), (0, [a, 1, 6]), (1, [a, 1, 6]), (1, [b, 0, 6]), (1, [b, 0, 6])]
+    (source / "b" / "soft.png").unlink()
+    (source / "b" / "soft.png").symlink_to("nowhere.png")
+    with tarfile.open(tmp_path / "broken.tar", "w") as file:
+        file.add(source, arcname="photos")
+    with pytest.raises(UserError, match="1 of 5 files .*photos/b/soft.png: it cannot be read"):
+        run(source=tmp_path / "broken.tar", validation_fraction=0.0, dataset_dir=tmp_path / "other")
 
 
 def test_top_folder_of_an_archive_is_no_class(make_images, run, tmp_path):
@@ -169,6 +229,21 @@ def test_symlink_loop(make_images, run):
     source = make_images({"a": 2, "b": 2})
     (source / "b" / "again").symlink_to(source)
     with pytest.raises(UserError, match="b/again is a link to a folder that it is in"):
+        run(source=source)
+
+
+def test_a_folder_that_cannot_be_read(make_images, run, monkeypatch):
+    source = make_images({"a": 2, "b": 2})
+    listed = os.scandir
+
+    def scandir(path):
+        # Not by its permissions, which the superuser does not feel.
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"source/b cannot be read \(Permission denied\): mend its permissions"):
         run(source=source)
 
 
