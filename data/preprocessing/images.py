@@ -98,8 +98,11 @@ def resize_antialiased(image, height, width):
 
 
 def resize_antialiased_and_crop(image, sides, height, width):
-    """As `resize_antialiased` to `sides`, int32 [2], and `central_crop`; the pixels outside are not computed."""
-    return _antialiased_part(image, sides, (sides - [height, width]) // 2, height, width)
+    """As `resize_antialiased` to `sides`, int32 [2], and a crop of the middle; the pixels outside are not computed.
+
+    Of an odd number of pixels to leave out, half rounds to even, as Python's `round` and so torchvision does.
+    """
+    return _antialiased_part(image, sides, tf.math.rint((sides - [height, width]) / 2), height, width)
 
 
 def _antialiased_part(image, sides, corner, height, width):
@@ -115,10 +118,10 @@ def _antialiased_part(image, sides, corner, height, width):
     return resized[0]
 
 
-def resize_short_side(image, side):
-    """Resizes to a shorter side of `side` pixels, keeping the aspect; the other side rounds half to even."""
+def resize_short_side(image, side, whole=tf.math.rint):
+    """Resizes to a shorter side of `side` pixels, keeping the aspect; `whole` makes whole pixels of the sides."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
-    size = tf.cast(tf.math.rint(shape * (tf.cast(side, tf.float32) / tf.reduce_min(shape))), tf.int32)
+    size = tf.cast(whole(shape * (tf.cast(side, tf.float32) / tf.reduce_min(shape))), tf.int32)
     return resize_bilinear(image, size[0], size[1])
 
 

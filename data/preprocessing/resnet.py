@@ -21,7 +21,7 @@ from data.preprocessing.images import (
 class Resnet(Preprocessing):
     """Evaluation: short side to 256, the middle 224, less the RGB means: -124 to 152.
 
-    Training: a random part of 8 % to 100 % of the area, 3:4 to 4:3, with a tenth at least of one of the picture's
+    Training: a random part of 5 % to 100 % of the area, 3:4 to 4:3, with a tenth at least of one of the picture's
     bounding boxes (of the whole picture, without boxes), flipped half the time, resized.
     The side is that for 224 pixels, and grows and shrinks with the output as vgg's does.
 
@@ -33,7 +33,7 @@ class Resnet(Preprocessing):
     means: tuple[float, ...] = (123.68, 116.78, 103.94)
     resize_side: int = 256
     size_of_side: int = 224
-    area_range: tuple[float, float] = (0.08, 1.0)
+    area_range: tuple[float, float] = (0.05, 1.0)
     aspect_ratio_range: tuple[float, float] = (0.75, 1.33)
     min_object_covered: float = 0.1
 
@@ -47,7 +47,8 @@ class Resnet(Preprocessing):
 
     def fit(self, image, height, width):
         side = max(round(self.resize_side * max(height, width) / self.size_of_side), height, width)
-        return central_crop(resize_short_side(image, side), height, width)
+        # The source truncates, where research/slim rounds.
+        return central_crop(resize_short_side(image, side, whole=tf.floor), height, width)
 
     def normalize(self, image):
         return per_channel(tf.subtract, image, in_channels(self.means, self.channels))

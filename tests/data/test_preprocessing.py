@@ -249,11 +249,15 @@ def test_settings_hold_the_familys_numbers():
     assert preprocessing.PREPROCESSING["inception"].settings(299)["central_fraction"] == 0.875
 
 
-def test_torchvision_evaluation_equals_pillows_resize_and_crop():
-    image = smooth_image(150, 201)
-    # As torchvision does it: the short side to 256, the long one truncated, the middle 224 of 256 x 343.
-    resized = np.asarray(Image.fromarray(image).resize((343, 256), Image.Resampling.BILINEAR), np.float32)
-    crop = resized[16 : 16 + 224, 59 : 59 + 224] / 255.0
+@pytest.mark.parametrize(
+    ("width", "resized_width", "left"),
+    # As torchvision does it: the short side to 256, the long one truncated; of an odd rest, half rounds to even.
+    [(201, 343, 60), (200, 341, 58), (199, 339, 58), (150, 256, 16)],
+)
+def test_torchvision_evaluation_equals_pillows_resize_and_crop(width, resized_width, left):
+    image = smooth_image(150, width)
+    resized = np.asarray(Image.fromarray(image).resize((resized_width, 256), Image.Resampling.BILINEAR), np.float32)
+    crop = resized[16 : 16 + 224, left : left + 224] / 255.0
     expected = (crop - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     output = preprocessing.get_preprocessing("torchvision")(image, 224, 224)
     # Pillow rounds to whole numbers: half of one is 0.5 / 255 / 0.224, and it does so twice.
