@@ -54,10 +54,11 @@ def main(config):
     if (config.verify is None) == (config.dataset_name is None):
         raise UserError("give --dataset_name with --dataset_dir to convert, or --verify=DIR to check")
     from data.conversion import command
+    from nets import checkpoints
 
     result = command.verify(config) if config.verify else command.convert(config)
     if config.json:
-        command.write_json(config.json, result)
+        checkpoints.write_json(config.json, result)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tensorflow as tf
 from command_line import UserError
 from data import parsing
 from data.catalog import DESCRIPTION_FILE
-from data.parsing import IMAGE_KEY, LABEL_KEY
+from data.parsing import BOX_KEYS, IMAGE_KEY, LABEL_KEY
 from data.preprocessing import images
 
 # What a bad record can raise. An error of another class (no memory, cancelled) is not the data's.
@@ -57,7 +57,8 @@ def find_fault(dataset, split, labels_offset=0):
     """Reads and decodes a whole split, in file order.
 
     Returns:
-      What is wrong with its first bad record or with the number of them; None when all is well.
+      What is wrong with its first bad record, with the number of them, or else with the first bounding boxes that
+      are not well, which not every pass reads; None when all is well.
     """
     allowed = check_labels_offset(dataset, labels_offset)
     counts = {}
@@ -66,9 +67,9 @@ def find_fault(dataset, split, labels_offset=0):
         if not at_end:
             number = counts[path]
             return f"{path}, record {number} (counted from 0): {_explain(path, number, allowed)}"
-    if sum(counts.values()) == dataset.num_records(split):
-        return None
-    return count_fault(dataset, split, counts)
+    if sum(counts.values()) != dataset.num_records(split):
+        return count_fault(dataset, split, counts)
+    return _find_bad_boxes(dataset, split)
 
 
 def count_fault(dataset, split, counts):
@@ -154,6 +155,33 @@ def _explain_example(features, allowed):
             f"{encoded[:8]!r}; expected a whole JPEG, PNG, GIF or BMP file: replace it and convert again"
         )
     return "it failed once but reads well now; expected a file that no one writes to meanwhile: run again"
+
+
+def _find_bad_boxes(dataset, split):
+    for path in dataset.files(split):
+        for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator()):
+            if fault := _explain_boxes(tf.train.Example.FromString(record).features.feature):
+                return (
+                    f"{path}, record {number} (counted from 0): {fault}; mend it, or train with a --preprocessing_name "
+                    f"that has no use for boxes"
+                )
+    return None
+
+
+def _explain_boxes(features):
+    sides = [list(features[key].float_list.value) if key in features else [] for key in BOX_KEYS]
+    for key in BOX_KEYS:
+        kind = features[key].WhichOneof("kind") if key in features else None
+        if kind not in (None, "float_list"):
+            return f"key {key!r} holds an {kind}, expected a float_list"
+    if len({len(side) for side in sides}) > 1:
+        held = ", ".join(f"{len(side)} of {key}" for key, side in zip(BOX_KEYS, sides, strict=True))
+        return f"its bounding boxes have {held}, expected as many of each"
+    for box in zip(*sides, strict=True):
+        if not all(0.0 <= value <= 1.0 for value in box):
+            top, left, bottom, right = (f"{value:.9g}" for value in box)
+            return f"bounding box ymin {top}, xmin {left}, ymax {bottom}, xmax {right} is not within 0 to 1"
+    return None
 
 
 def _first_line(error):

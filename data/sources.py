@@ -33,7 +33,7 @@ def open_source(dataset, split, preprocess, labels_offset, cached_bytes):
     check_labels_offset(dataset, labels_offset)
     channels = _channels(preprocess)
     if dataset.synthetic:
-        return HeldImages(*dataset.synthetic.draw(split, channels), preprocess, labels_offset)
+        return HeldImages(*dataset.synthetic.draw(split, channels, labels_offset), preprocess, labels_offset)
     files = dataset.files(split)
     if sum(os.path.getsize(path) for path in files) > cached_bytes:
         return RecordFiles(dataset, split, preprocess, labels_offset)

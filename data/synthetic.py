@@ -22,16 +22,17 @@ class SyntheticImages:
     image_size: int
     seed: int = 0
 
-    def draw(self, split, channels):
+    def draw(self, split, channels, labels_offset=0):
         """Draws a split, into memory.
 
         Returns:
-          uint8 [num_images, image_size, image_size, channels] and int64 [num_images], labels under num_classes.
+          uint8 [num_images, image_size, image_size, channels] and int64 [num_images], labels from labels_offset to
+          under num_classes.
         """
         random = np.random.default_rng([self.seed, zlib.crc32(split.encode())])
         shape = [self.num_images, self.image_size, self.image_size, channels]
         pixels = np.frombuffer(random.bytes(int(np.prod(shape))), np.uint8).reshape(shape)
-        return tf.constant(pixels), tf.constant(random.integers(self.num_classes, size=self.num_images))
+        return tf.constant(pixels), tf.constant(random.integers(labels_offset, self.num_classes, size=self.num_images))
 
 
 def synthetic_dataset(num_images, num_classes, image_size, seed=0):

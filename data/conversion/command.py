@@ -1,7 +1,6 @@
 """What `download_and_convert_data.py` does with its flags."""
 
 import functools
-import json
 import shutil
 
 from command_line import UserError
@@ -10,7 +9,7 @@ from data.conversion import convert as conversion
 from data.conversion import on_beam, on_this_machine
 from data.conversion.converters import CONVERTERS, Request
 from data.conversion.reading import named
-from data.conversion.shards import UNFINISHED, write_text
+from data.conversion.shards import UNFINISHED
 
 CONTACT_SHEET = "contact_sheet.png"
 
@@ -84,10 +83,6 @@ def summary(directory):
     """What is in a finished data set, a dict."""
     dataset = catalog.open_dataset(directory=directory)
     return {"name": dataset.name, "splits": dataset.splits, "num_classes": dataset.num_classes}
-
-
-def write_json(path, value):
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _report(result, plan, directory, show):

@@ -7,6 +7,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from command_line import UserError
+
 _CELL = 72
 _GAP = 4
 _TEXT_WIDTH = 200
@@ -37,8 +39,13 @@ def write_contact_sheet(path, class_names, class_counts, examples):
         for column, encoded in enumerate(examples[label]):
             _paste(sheet, encoded, _TEXT_WIDTH + column * (_CELL + _GAP), top)
     partial = path.with_name(f".{path.name}.partial")
-    sheet.save(partial, "png")
-    os.replace(partial, path)
+    try:
+        sheet.save(partial, "png")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): make room, or let it be written") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _paste(sheet, encoded, left, top):

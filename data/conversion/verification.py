@@ -92,8 +92,10 @@ def _facts(dataset, split):
     """Batches of dicts: label, digest, height, width, stored_height, stored_width, bytes, encoded; [batch] each."""
 
     def facts(record):
-        encoded, label, _ = parsing.parse(record)
-        image = images.decode(encoded, channels=3)
+        encoded, label, boxes = parsing.parse(record, with_boxes=True)
+        within = tf.debugging.Assert(tf.reduce_all((boxes >= 0.0) & (boxes <= 1.0)), ["bounding box"])
+        with tf.control_dependencies([within]):
+            image = images.decode(encoded, channels=3)
         stored = tf.io.parse_single_example(
             record, {key: tf.io.FixedLenFeature([], tf.int64, default_value=-1) for key in (HEIGHT_KEY, WIDTH_KEY)}
         )

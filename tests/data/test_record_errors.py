@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from command_line import UserError
 from data import records
+from data.conversion import verification
+from data.preprocessing import PREPROCESSING, Preprocess
 
 PICTURE = tf.io.encode_png(np.full([4, 4, 1], 3, np.uint8)).numpy()
 
@@ -191,6 +193,52 @@ def test_image_that_does_not_decode(make_dataset, run, encoded):
 
 @PASSES
 @pytest.mark.parametrize("promised", [11, 13])
+def of_floats(*values):
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def boxes(**changes):
+    sides = {"ymin": of_floats(0.1), "xmin": of_floats(0.2), "ymax": of_floats(0.9), "xmax": of_floats(1.0)}
+    return {f"image/object/bbox/{side}": value for side, value in (sides | changes).items()}
+
+
+BAD_BOXES = pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"xmax": of_floats(1.5)}, "bounding box ymin 0.100000001, xmin 0.200000003, .* xmax 1.5 is not within 0 to 1"),
+        ({"ymin": of_floats(float("nan"))}, "bounding box ymin nan, .* is not within 0 to 1"),
+        ({"ymin": of_floats(0.1, 0.2)}, "its bounding boxes have 2 of image/object/bbox/ymin, 1 of .*xmin"),
+        ({"xmin": of_ints(0)}, "key 'image/object/bbox/xmin' holds an int64_list, expected a float_list"),
+    ],
+    ids=["range", "nan", "count", "kind"],
+)
+
+
+@BAD_BOXES
+@pytest.mark.parametrize("cached_bytes", [0, 2**20], ids=["stream", "cache"])
+def test_bounding_boxes_that_are_none(make_dataset, changes, fault, cached_bytes):
+    dataset = make_dataset((6,))
+    replace_record(dataset.files("train")[0], 3, good_features() | boxes(**changes))
+    preprocess = Preprocess(PREPROCESSING["resnet"], 8, 8, is_training=True)
+    match = f"record 3 .counted from 0.: {fault}"
+    with pytest.raises(records.DataError, match=match), records.explain_errors(dataset, "train"):
+        for _ in records.training_batches(dataset, "train", preprocess, 4, 0, cached_bytes=cached_bytes).take(8):
+            pass
+    # A pass without boxes has no use for them.
+    train(dataset)
+
+
+@BAD_BOXES
+def test_verification_reads_bounding_boxes(make_dataset, changes, fault):
+    dataset = make_dataset((6,))
+    verification.verify(dataset.directory)
+    replace_record(dataset.files("train")[0], 3, good_features() | boxes())
+    verification.verify(dataset.directory)
+    replace_record(dataset.files("train")[0], 3, good_features() | boxes(**changes))
+    with pytest.raises(records.DataError, match=f"record 3 .counted from 0.: {fault}"):
+        verification.verify(dataset.directory)
+
+
 def test_count_that_differs_from_the_description(make_dataset, run, promised):
     dataset = make_dataset((8, 4), count=promised)
     message = fault_of(run, dataset)

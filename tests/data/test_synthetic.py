@@ -39,7 +39,12 @@ def test_a_drawn_data_set_is_read_like_any_other():
 
 
 def test_labels_offset_leaves_out_the_background():
-    dataset = synthetic.synthetic_dataset(num_images=10, num_classes=3, image_size=8)
+    dataset = synthetic.synthetic_dataset(num_images=40, num_classes=3, image_size=8)
+    for batches in (
+        records.training_batches(dataset, "train", preprocess(True), 40, seed=0, labels_offset=1).take(1),
+        records.evaluation_batches(dataset, "test", preprocess(False), 40, labels_offset=1),
+    ):
+        assert {int(label) for _, labels in batches for label in labels} == {0, 1}
     with pytest.raises(UserError, match="labels_offset is 3, expected 0 to 2"):
         records.evaluation_batches(dataset, "test", preprocess(False), 4, labels_offset=3)
 
