@@ -8,7 +8,7 @@ DEMO_DIR = runs/digits-resnet_v2_50
 # Another release of PyTorch, or a build without CUDA: make torch TORCH=torch==2.13.0
 TORCH ?= torch
 
-.PHONY: demo test test-all torch lint clean
+.PHONY: demo test test-all torch browser lint clean
 
 # Trains on the embedded digits (a finished run is only evaluated), scores the checkpoint, times a few steps.
 demo: $(READY)
@@ -26,6 +26,12 @@ test-all: torch
 # for Linux may bring gigabytes of CUDA.
 torch: $(READY)
 	$(RUN) -c 'import torch' 2>/dev/null || $(RUN) -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+
+# One test looks at a run's report in a browser where there is one; on a machine of one's own, install it as one likes.
+browser:
+	@command -v chromium >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } || \
+	  { echo "error: no chromium, and only root of a Debian system can install it by make browser" >&2; exit 1; }
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -170,6 +170,8 @@ class TrainConfig:
     """Seconds between two checkpoints; each evaluation and the end of the run save too."""
     max_to_keep: int = 5
     """Checkpoints kept."""
+    profile_steps: tuple[int, int] | None = None
+    """First and last step that TensorFlow's profiler traces, for TensorBoard, such as 20 25."""
     json: pathlib.Path | None = None
     """File that gets the result as JSON."""
 
@@ -204,6 +206,7 @@ RESUMABLE = {
     # The batches are the same wherever they are made.
     "dataset_num_private_threads",
     "data_service_address",
+    "profile_steps",
     "json",
 }
 

@@ -54,6 +54,8 @@ class EvalConfig:
     """File that gets the result as JSON."""
     predictions: pathlib.Path | None = None
     """CSV file that gets a row for each record: record, label, predicted, probability, top_5."""
+    report: pathlib.Path | None = None
+    """Page that shows what was found: FILE.html, or a folder for report.html and the figures as PNG."""
 
 
 def evaluate_checkpoint(config, show=lambda text: None):
@@ -72,6 +74,10 @@ def evaluate_checkpoint(config, show=lambda text: None):
     """
     from nets import checkpoints
 
+    if config.report:
+        from reports import evaluation_report
+
+        evaluation_report.check_path(config.report)
     prefix = checkpoints.find(config.checkpoint_path)
     return Scorer(config, prefix, show).score(prefix)
 
@@ -115,6 +121,7 @@ class Scorer:
         """Scores a checkpoint; returns the dict of `evaluate_checkpoint`."""
         from data import records
         from training.evaluation import PredictionsFile
+        from training.mistakes import Mistakes
 
         config, dataset, split = self._config, self._dataset, self.split
         model_name, preprocessing_name = self._model.settings["model_name"], self._described["preprocessing"]["name"]
@@ -128,14 +135,20 @@ class Scorer:
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(records.explain_errors(dataset, split, offset))
-            on_batch = None
+            mistakes = Mistakes()
+            listeners = [mistakes.add] if config.report else []
             if config.predictions:
-                on_batch = stack.enter_context(PredictionsFile(config.predictions)).add
+                listeners.append(stack.enter_context(PredictionsFile(config.predictions)).add)
+
+            def on_batch(batch):
+                for listener in listeners:
+                    listener(batch)
+
             batches = records.evaluation_batches(
                 dataset, split, self._preprocess, config.batch_size, offset, config.dataset_num_private_threads
             )
             result = self._evaluator.evaluate(batches, self._names, on_batch)
-        return {
+        result = {
             "checkpoint": str(prefix),
             "model_name": model_name,
             "dataset": dataset.name,
@@ -146,6 +159,11 @@ class Scorer:
             "precision": self._model.compute_dtype.name,
             **result,
         }
+        if config.report:
+            from reports import evaluation_report
+
+            self._show(f"report {evaluation_report.write(config.report, result, mistakes.worst())}")
+        return result
 
     def _recalibrate(self, prefix):
         """Measures batch norm's statistics anew on the training batches that would come next."""

@@ -20,12 +20,14 @@ class Predictions(NamedTuple):
       top_5: int [batch, min(5, classes)], the most probable classes, best first; of equal ones the lower class.
       probability: float [batch], of the best class.
       cross_entropy: float [batch], in nats.
+      images: float [batch, height, width, channels], what was scored; a tensor.
     """
 
     labels: np.ndarray
     top_5: np.ndarray
     probability: np.ndarray
     cross_entropy: np.ndarray
+    images: tf.Tensor
 
 
 class Evaluator:
@@ -38,7 +40,7 @@ class Evaluator:
     def predictions(self, batches):
         """Yields the Predictions of each batch of (images, labels), in their order."""
         for images, labels in batches:
-            yield Predictions(*(value.numpy() for value in self._score(images, labels)))
+            yield Predictions(*(value.numpy() for value in self._score(images, labels)), images)
 
     def evaluate(self, batches, class_names, on_batch=None):
         """Scores batches of (images, labels).

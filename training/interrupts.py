@@ -24,7 +24,7 @@ class StopRequest:
     def __bool__(self):
         return self.requested
 
-    def check(self, *unused):
+    def check(self):
         """Raises Stopped once a signal came."""
         if self.requested:
             raise Stopped

@@ -10,13 +10,15 @@ import tensorflow as tf
 from command_line import UserError
 from data import records
 from nets import checkpoints, nets_factory
-from training import best, building, devices, fine_tuning, recalibration
+from training import best, building, devices, fine_tuning, recalibration, run_description
 from training import config as configs
 from training.averages import ENDING
+from training.curves import Curves
 from training.evaluation import Evaluator
 from training.input import Input, open_data
 from training.interrupts import StopRequest
-from training.meter import Meter
+from training.meter import Meter, shares_text
+from training.profiling import Profile
 from training.progress import Progress
 from training.run_evaluation import RunEvaluation
 from training.run_folder import RunFolder
@@ -62,7 +64,20 @@ def train(config):
     dataset = open_data(config, network)
     config = configs.resolve(config, dataset, network)
     with RunFolder(config.train_dir, config.max_to_keep) as folder, StopRequest() as stop:
-        return _Run(config, dataset, folder, stop).run()
+        result = _Run(config, dataset, folder, stop).run()
+        if result.step:
+            _write_report(folder.path)
+        return result
+
+
+def _write_report(folder):
+    """Writes the run's report; the run is what counts, whatever becomes of its report."""
+    try:
+        from reports import run_report
+
+        run_report.write(folder)
+    except Exception as error:
+        print(f"warning: no report of the run in {folder}: {error}", file=sys.stderr)
 
 
 class _Run:
@@ -112,21 +127,36 @@ class _Run:
     def run(self):
         """Trains from where the folder stands to the end; returns a TrainResult."""
         first_step = int(self._step.global_step.numpy())
+        meter = Meter(first_step, self._total_steps, self._config.batch_size)
+        profile = Profile(self._config.profile_steps, self._total_steps, self._folder.path)
         batches = iter(self._strategy.experimental_distribute_dataset(self._input.training_batches(first_step)))
         writer = tf.summary.create_file_writer(str(self._folder.path))
-        with Progress(first_step, self._total_steps) as progress, writer.as_default():
-            progress.say(self._headline(first_step))
+        with Progress(first_step, self._total_steps) as progress, writer.as_default(), profile:
+            description = run_description.describe(
+                self._model,
+                first_step=first_step,
+                total_steps=self._total_steps,
+                steps_per_epoch=self._steps_per_epoch,
+                train_images=self._image_count,
+                devices=self._strategy.num_replicas_in_sync,
+            )
+            progress.say(run_description.headline(self._config, description))
             if self._origin:
                 progress.say(self._origin)
-            meter = Meter(first_step, self._total_steps, self._config.batch_size)
+            self._curves = Curves(self._folder.path, first_step)
+            if first_step < self._total_steps:
+                run_description.write(self._folder.path, description)
             check = recalibration.ModeCheck(self._strategy, self._config.batch_size)
             prefix, evaluation = self._folder.newest(), None
             if self._is_to_be_scored_first(first_step) and not self._stop:
-                evaluation = self._evaluate(first_step, prefix, progress)
+                evaluation = self._evaluate(first_step, prefix, meter, progress)
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
             while not (self._is_finished(step, evaluation) or self._stop):
+                meter.enter("input")
                 batch = self._next(batches)
-                metrics = self._step.step(*batch)
+                meter.enter("step")
+                with profile.step(step + 1):
+                    metrics = self._step.step(*batch)
                 meter.add(metrics)
                 check.add(*batch, metrics)
                 step += 1
@@ -135,20 +165,23 @@ class _Run:
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
                     self._log(step, meter, progress)
                 if step == self._total_steps and self._config.recalibrate_batch_norm:
+                    meter.enter("evaluation")
                     self._recalibrate(batches, progress)
                 due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
                 if due or time.monotonic() - saved_at > self._config.save_interval_secs:
-                    meter.pause()
                     prefix = self._save(step, meter)
                     saved_step, saved_at = step, time.monotonic()
                 if due and not self._stop:
-                    evaluation = self._evaluate(step, prefix, progress)
-                meter.resume()
+                    evaluation = self._evaluate(step, prefix, meter, progress)
+            if meter.losses_since_log():  # The end came between two log lines.
+                self._log(step, meter, progress)
             if step != saved_step:
                 prefix = self._save(step, meter)
             finished = evaluation is not None and self._is_finished(step, evaluation)
             if finished and not self._config.recalibrate_batch_norm and (warning := check.warning(self._evaluator)):
                 print(warning, file=sys.stderr)
+            if step > first_step:
+                progress.say(f"time {sum(meter.seconds.values()):.1f} s: {shares_text(meter.seconds, decimals=2)}")
         prefix = prefix and str(prefix)
         return TrainResult(step, self._total_steps, finished, prefix, evaluation, meter.images_per_second_of_all)
 
@@ -175,11 +208,13 @@ class _Run:
                     "the same command goes on from the last checkpoint"
                 ) from None
 
-    def _evaluate(self, step, prefix, progress):
+    def _evaluate(self, step, prefix, meter, progress):
+        meter.enter("evaluation")
         result = self._evaluation.run(
             self._dataset, self._input.evaluation_batches, self._class_names, step, prefix, progress
         )
         if result is not None:
+            self._curves.add_evaluation(step, self._config.eval_split_name, result, meter.take_seconds())
             self._folder.note(step, result, self._is_finished(step, result))
             if step < self._total_steps and self._evaluation.is_good_enough(result):
                 progress.say(f"--stop_at_top_1={self._config.stop_at_top_1} is reached")
@@ -204,6 +239,7 @@ class _Run:
     def _save(self, step, meter):
         """Saves, but nothing that is spoilt: a run can always go on from the newest checkpoint of its folder."""
         self._check_losses(step, meter)
+        meter.enter("checkpoint")
         values = self._model.variables_by_name.values()
         if not all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values):
             raise self._diverged("a weight or a moving average is not finite", step)
@@ -223,27 +259,16 @@ class _Run:
         )
 
     def _log(self, step, meter, progress):
+        # A device may still be at work: to wait for the metrics is to wait for its steps.
         self._check_losses(step, meter)
-        metrics, images_per_second, seconds_left = meter.take(step)
-        for name, value in metrics.items():
+        meter.enter("summary")
+        measured = meter.take(step)
+        for name, value in measured.metrics.items():
             tf.summary.scalar(f"train/{name}", value, step)
-        if images_per_second:
-            tf.summary.scalar("train/images_per_second", images_per_second, step)
-        progress.log(step, metrics, images_per_second, seconds_left)
-
-    def _headline(self, first_step):
-        config = self._config
-        parameters = sum(int(tf.size(variable)) for variable in self._model.trainable_variables)
-        start = f"from step {first_step} of {self._total_steps}" if first_step else f"{self._total_steps} steps"
-        if first_step >= self._total_steps:
-            start = (
-                f"already at step {first_step} of {self._total_steps} (--num_epochs or another --train_dir trains on)"
-            )
-        return (
-            f"{config.model_name} ({parameters:,} parameters) on {self._dataset.name} ({self._image_count} images, "
-            f"{config.train_image_size} pixels), batch {config.batch_size}, {self._model.compute_dtype.name}, "
-            f"{self._strategy.num_replicas_in_sync} device(s), folder {self._folder.path}: {start}"
-        )
+        if measured.images_per_second:
+            tf.summary.scalar("train/images_per_second", measured.images_per_second, step)
+        self._curves.add_training(step, measured)
+        progress.log(step, measured)
 
     def _description(self):
         """What model.json holds; see `checkpoints.read_description`."""

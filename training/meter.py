@@ -2,12 +2,37 @@
 
 import math
 import time
+from typing import NamedTuple
+
+# What the time of a run goes to: making the network and its first step, which traces it; waiting for batches; steps;
+# log lines and curves; checkpoints; evaluations (with batch norm's statistics measured anew).
+PHASES = ("start", "input", "step", "summary", "checkpoint", "evaluation")
+_OF_THE_PACE = ("input", "step", "summary")
+
+
+class Measured(NamedTuple):
+    """What `Meter.take` gives.
+
+    Attributes:
+      steps: Steps since the last call.
+      metrics: Their means, by name; of the learning rate, the last.
+      images_per_second: Over the same steps; None as long as no step was timed.
+      seconds_left: Of the whole run at this pace; None likewise.
+      seconds: As `Meter.take_seconds`.
+    """
+
+    steps: int
+    metrics: dict
+    images_per_second: float | None
+    seconds_left: float | None
+    seconds: dict
 
 
 class Meter:
-    """Means of the metrics since the last log line, and the pace of training without what is not training.
+    """Means of the metrics since the last log line, where the time went, and the pace of training.
 
-    The first step traces the network and takes many times as long as the others; the pace leaves it out.
+    The pace is without evaluations, checkpoints and the first step, which traces the network and takes many times as
+    long as the others.
     """
 
     def __init__(self, first_step, total_steps, batch_size):
@@ -16,50 +41,71 @@ class Meter:
         self._total_steps = total_steps
         self._batch_size = batch_size
         self._metrics = []
-        self._seconds = self._logged_seconds = 0.0
-        self._since = None
+        self._traced = False
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._taken = dict(self._seconds)
+        self._logged_seconds = 0.0
+        self._phase, self._since = "start", time.monotonic()
+
+    def enter(self, phase):
+        """From here on the time is that of a phase, one of PHASES."""
+        now = time.monotonic()
+        self._seconds[self._phase] += now - self._since
+        self._since = now
+        self._phase = phase if self._traced or phase not in _OF_THE_PACE else "start"
 
     def add(self, metrics):
         """Adds the metrics of a step; their values are fetched when they are logged, so that steps need not wait."""
         self._metrics.append(metrics)
-        self.resume()
+        if not self._traced:
+            self._traced = True
+            self.enter("step")
 
     def losses_since_log(self):
         """The loss of each step since the last call of `take`."""
         return [float(metrics["loss"]) for metrics in self._metrics]
 
-    def pause(self):
-        """Stops the clock."""
-        if self._since is not None:
-            self._seconds += time.monotonic() - self._since
-            self._since = None
-
-    def resume(self):
-        """Lets the clock run again."""
-        if self._since is None:
-            self._since = time.monotonic()
-
     def take(self, step):
-        """Returns the means since the last call, the images/s since then and the seconds to the end at this pace.
-
-        Pace and seconds are None as long as no step was timed.
-        """
+        """Returns what was Measured since the last call."""
         metrics = {
             name: math.fsum(float(value[name]) for value in self._metrics) / len(self._metrics)
             for name in self._metrics[0]
         }
         metrics["learning_rate"] = float(self._metrics[-1]["learning_rate"])
-        self._metrics = []
-        self.pause()
-        self.resume()
+        steps, self._metrics = len(self._metrics), []
+        seconds = self.take_seconds()
         if step == self._logged_step:
-            return metrics, None, None
-        step_seconds = (self._seconds - self._logged_seconds) / (step - self._logged_step)
-        self._logged_step, self._logged_seconds = step, self._seconds
-        return metrics, self._batch_size / step_seconds, step_seconds * (self._total_steps - step)
+            return Measured(steps, metrics, None, None, seconds)
+        total = sum(self._seconds[phase] for phase in _OF_THE_PACE)
+        step_seconds = (total - self._logged_seconds) / (step - self._logged_step)
+        self._logged_step, self._logged_seconds = step, total
+        left = step_seconds * (self._total_steps - step)
+        return Measured(steps, metrics, self._batch_size / step_seconds, left, seconds)
+
+    def take_seconds(self):
+        """Returns the seconds of each phase since the last call."""
+        self.enter(self._phase)
+        seconds = {phase: self._seconds[phase] - self._taken[phase] for phase in PHASES}
+        self._taken = dict(self._seconds)
+        return seconds
+
+    @property
+    def seconds(self):
+        """The seconds of each phase since the meter was made."""
+        self.enter(self._phase)
+        return dict(self._seconds)
 
     @property
     def images_per_second_of_all(self):
         """Images/s over all logged steps but the first; None before the second."""
         steps = self._logged_step - self._first_timed_step
         return steps * self._batch_size / self._logged_seconds if steps > 0 else None
+
+
+def shares_text(seconds, decimals=0):
+    """The shares of phases, the largest first, such as "step 97 %, input 3 %"; those that round to nothing are left out
+    where no decimals are asked for."""
+    total = math.fsum(seconds.values()) or 1.0
+    shares = sorted(((100 * value / total, phase) for phase, value in seconds.items()), reverse=True)
+    least = 0.5 if decimals == 0 else 0.0
+    return ", ".join(f"{phase} {share:.{decimals}f} %" for share, phase in shares if share >= least)

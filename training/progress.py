@@ -6,6 +6,8 @@ import rich.console
 import rich.progress
 import rich.text
 
+from training.meter import shares_text
+
 
 class _Bar(rich.progress.Progress):
     """A bar, and under it what the last steps measured: side by side they would not fit 80 columns."""
@@ -50,26 +52,29 @@ class Progress:
         if self._bar:
             self._bar.update(self._task, completed=step)
 
-    def log(self, step, metrics, images_per_second, seconds_left):
+    def log(self, step, measured):
         """Shows the means over the steps since the last call.
 
         Args:
           step: Steps done.
-          metrics: A dict of loss, cross_entropy, top_1, learning_rate.
-          images_per_second: Over the same steps; None when not known yet.
-          seconds_left: Of the whole run, at this pace; None likewise.
+          measured: A meter.Measured.
         """
-        pace = f"{images_per_second:.0f} images/s" if images_per_second else "- images/s"
+        metrics, pace = measured.metrics, "- images/s"
+        if measured.images_per_second:
+            pace = f"{measured.images_per_second:.0f} images/s"
         text = (
             f"loss {metrics['loss']:.4f} (cross-entropy {metrics['cross_entropy']:.4f})  "
             f"train top-1 {metrics['top_1']:.4f}  rate {metrics['learning_rate']:.5f}  {pace}"
         )
         if self._bar:
-            self._bar.text = text
+            self._bar.text = f"{text}\ntime: {shares_text(measured.seconds)}"
             self._bar.update(self._task, completed=step)
         else:
-            left = "" if seconds_left is None else f"  {datetime.timedelta(seconds=round(seconds_left))} left"
-            print(f"step {step}/{self._total_steps}  {text}{left}", flush=True)
+            left = ""
+            if measured.seconds_left is not None:
+                left = f"  {datetime.timedelta(seconds=round(measured.seconds_left))} left"
+            line = f"step {step}/{self._total_steps}  {text}{left}  time: {shares_text(measured.seconds)}"
+            print(line, flush=True)
 
     def say(self, text):
         """Prints a line that stays."""

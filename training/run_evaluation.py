@@ -5,7 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from data import records
-from training import best
+from training import best, mistakes
 from training.interrupts import Stopped
 
 
@@ -37,7 +37,7 @@ class RunEvaluation:
         return step == total_steps or (interval > 0 and step // interval > (step - 1) // interval)
 
     def run(self, dataset, make_batches, class_names, step, prefix, progress):
-        """Scores the network, and keeps its checkpoint if it is the best.
+        """Scores the network, keeps its checkpoint if it is the best, and what the run's report shows of it.
 
         Args:
           dataset: The catalog.Dataset of the batches.
@@ -52,11 +52,18 @@ class RunEvaluation:
         """
         config = self._config
         split = config.eval_split_name
+        worst = mistakes.Mistakes()
+
+        def on_batch(batch):
+            self._stop.check()
+            worst.add(batch)
+
         try:
             with records.explain_errors(dataset, split, config.labels_offset), self.averages_in_place():
-                result = self._evaluator.evaluate(make_batches(), class_names, on_batch=self._stop.check)
+                result = self._evaluator.evaluate(make_batches(), class_names, on_batch)
         except Stopped:
             return None
+        mistakes.write(self._folder.path, step, split, result["confusion_matrix"], worst.worst())
         for name in ("top_1", "top_5", "cross_entropy"):
             tf.summary.scalar(f"{split}/{name}", result[name], step)
         progress.say(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from command_line import UserError
 from nets import checkpoints
+from training import mistakes
 
 EVALUATION = "evaluation.json"
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
@@ -112,7 +113,8 @@ class RunFolder:
         """Says that the run is not at its end (any more); of a folder without checkpoints, that nothing was scored."""
         noted = self.evaluation()
         if self.newest() is None:
-            (self.path / EVALUATION).unlink(missing_ok=True)
+            for name in (EVALUATION, mistakes.FILE):
+                (self.path / name).unlink(missing_ok=True)
         elif noted and noted["finished"]:
             checkpoints.write_json(self.path / EVALUATION, noted | {"finished": False})
 

@@ -35,8 +35,9 @@ def watch(config, show=lambda text: None):
     folder = pathlib.Path(config.checkpoint_path)
     if folder.is_file() or (not folder.exists() and list(folder.parent.glob(f"{folder.name}.index"))):
         raise UserError(f"--watch needs the folder of a run, but --checkpoint_path is {folder}")
-    if config.predictions:
-        raise UserError("--watch scores many checkpoints, --predictions holds one: give one of the two")
+    for flag in ("predictions", "report"):
+        if getattr(config, flag):
+            raise UserError(f"--watch scores many checkpoints, --{flag} holds one: give one of the two")
     if config.watch_timeout_secs < 0:
         raise UserError(f"--watch_timeout_secs is {config.watch_timeout_secs}, expected at least 0")
     scorer, lines, passed = None, None, set()

@@ -4,6 +4,7 @@ import pytest
 import training_toys
 
 from nets import nets_factory
+from training import loop
 
 
 # Of a module's scope: a session's would outlast this folder, and show the rows to the tests of other folders.
@@ -20,3 +21,12 @@ def tiny_networks():
 def toy_dir(tmp_path_factory):
     """The folder of the tiny data set; not to be changed."""
     return training_toys.make_dataset(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_reports(request):
+    """Runs write no report, which takes longer than their steps; a module that says `REPORTS = True` has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "REPORTS", False):
+            patch.setattr(loop, "_write_report", lambda folder: None)
+        yield

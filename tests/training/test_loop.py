@@ -84,7 +84,8 @@ def test_a_run_leaves_checkpoints_a_description_and_curves(finished):
     names = {path.name for path in config.train_dir.iterdir() if not path.name.startswith("events.")}
     # Evaluations, and so checkpoints, at the ends of the epochs: steps 5.5 and 11.
     files = {f"model.ckpt-{step}.{end}" for step in (6, STEPS) for end in ("index", "data-00000-of-00001")}
-    assert names == {".lock", "checkpoint", "model.json", "evaluation.json", "best", *files}
+    others = {"model.json", "run.json", "curves.jsonl", "evaluation.json", "evaluation.npz"}
+    assert names == {".lock", "checkpoint", "best", *others, *files}
     curves = events_in(config.train_dir)
     # Every third step, and the last.
     for name in ("loss", "cross_entropy", "top_1", "learning_rate"):
@@ -158,19 +159,18 @@ def test_an_interrupted_run_ends_as_one_that_was_not(finished, toy_dir, tmp_path
 def test_a_signal_between_two_steps_loses_no_step(toy_dir, tmp_path, monkeypatch):
     """It may come after the loop has looked whether it is to save, and before it looks whether it is to stop."""
     config = training_toys.toy_config(toy_dir, tmp_path / "run")
-    resumed = []
+    asked = []
 
-    def resume(meter):
-        resumed.append(meter)
-        # Called once by the first step itself and once at the end of each step.
-        if len(resumed) == 3:
+    def is_due(evaluation, *arguments):
+        asked.append(arguments)
+        if len(asked) == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        original(meter)
+        return original(evaluation, *arguments)
 
-    original = loop.Meter.resume
-    monkeypatch.setattr(loop.Meter, "resume", resume)
+    original = loop.RunEvaluation.is_due
+    monkeypatch.setattr(loop.RunEvaluation, "is_due", is_due)
     result = loop.train(config)
-    assert 0 < result.step < 5
+    assert result.step == 3
     assert result.checkpoint == str(tmp_path / "run" / f"model.ckpt-{result.step}")
     assert training_toys.values_in(result.checkpoint)["global_step"] == result.step
 

@@ -1,0 +1,68 @@
+"""The curves of a run as lines of JSON, which outlive the process: a run that is taken up again has one curve."""
+
+import json
+import os
+import pathlib
+
+FILE = "curves.jsonl"
+TRAIN, EVALUATION = "train", "evaluation"
+
+
+def read(folder):
+    """The rows of a run's folder, a list of dicts in the order of writing; [] without the file.
+
+    Rows of kind "train" hold the means over the last `steps` steps: step, steps, loss, cross_entropy, top_1,
+    learning_rate, images_per_second (None when not known). Rows of kind "evaluation" hold step, split, count, top_1,
+    top_5, cross_entropy. Both hold `seconds`, which `Meter.take_seconds` gave since the row before.
+    """
+    path, rows = pathlib.Path(folder) / FILE, []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # Cut off by the end of a process.
+                break
+    return rows
+
+
+class Curves:
+    """Writes the rows of one process; steps that are done once more are written once."""
+
+    def __init__(self, folder, first_step):
+        """Takes up the file of a run's folder.
+
+        Args:
+          folder: The run's folder.
+          first_step: Steps done before. Rows past it are of steps that a killed process did and could not save.
+        """
+        self._path = pathlib.Path(folder) / FILE
+        rows = [row for row in read(folder) if row["step"] <= first_step]
+        self._held = {_key(row) for row in rows}
+        text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        if self._path.exists() and self._path.read_text(encoding="utf-8") != text:
+            part = self._path.with_name(f".{FILE}.part")
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, self._path)
+
+    def add_training(self, step, measured):
+        """Adds a row of a meter.Measured."""
+        pace, seconds = measured.images_per_second, measured.seconds
+        self._add(TRAIN, step, steps=measured.steps, **measured.metrics, images_per_second=pace, seconds=seconds)
+
+    def add_evaluation(self, step, split, result, seconds):
+        """Adds a row of what `Evaluator.evaluate` gave, and of `Meter.take_seconds`."""
+        scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
+        self._add(EVALUATION, step, split=split, **scores, seconds=seconds)
+
+    def _add(self, kind, step, **values):
+        """Adds a row, unless the run has it already, as where its last network is scored once more."""
+        row = {"kind": kind, "step": step, **values}
+        if _key(row) in self._held:
+            return
+        self._held.add(_key(row))
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(row)}\n")
+
+
+def _key(row):
+    return row["kind"], row["step"], row.get("split")

@@ -1,0 +1,113 @@
+"""The worst mistakes of an evaluation with their pictures, and the file that holds a run's last evaluation for them."""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+FILE = "evaluation.npz"
+_MOST = 24
+_LARGEST = 160  # Pixels of the longer side of a picture: enough to see what it is.
+_FIELDS = ("record", "label", "predicted", "probability", "cross_entropy")
+
+
+class Mistake(NamedTuple):
+    """A record that was taken for another class.
+
+    Attributes:
+      record: Counts from 0 in file order.
+      label: Its class.
+      predicted: The most probable class.
+      probability: Of that class.
+      cross_entropy: In nats: how little the network thought of the label.
+      picture: uint8 [height, width, 3], what the network was fed, each image stretched to the full range
+        and no larger than 160 pixels.
+    """
+
+    record: int
+    label: int
+    predicted: int
+    probability: float
+    cross_entropy: float
+    picture: np.ndarray
+
+
+class Mistakes:
+    """Keeps the mistakes with the highest cross-entropy; of equal ones the earlier records."""
+
+    def __init__(self, most=_MOST):
+        self._most = most
+        self._worst = []
+        self._count = 0
+
+    def add(self, batch):
+        """Looks through an evaluation.Predictions."""
+        wrong = np.flatnonzero(batch.top_5[:, 0] != batch.labels)
+        order = wrong[np.argsort(-batch.cross_entropy[wrong], kind="stable")][: self._most]
+        least = self._worst[-1].cross_entropy if len(self._worst) == self._most else -np.inf
+        for index in order:
+            if batch.cross_entropy[index] <= least:
+                break
+            numbers = batch.labels[index], batch.top_5[index, 0], batch.probability[index], batch.cross_entropy[index]
+            self._worst.append(
+                Mistake(self._count + int(index), *(number.item() for number in numbers), _picture(batch.images[index]))
+            )
+        # Stable, so that the earlier stay before the later.
+        self._worst = sorted(self._worst, key=lambda mistake: -mistake.cross_entropy)[: self._most]
+        self._count += len(batch.labels)
+
+    def worst(self):
+        """A list of Mistake, the worst first."""
+        return list(self._worst)
+
+
+def write(folder, step, split, confusion_matrix, mistakes):
+    """Writes FILE into a run's folder, whole or not at all.
+
+    Args:
+      folder: The run's folder.
+      step: Steps done.
+      split: What was scored.
+      confusion_matrix: Counts, rows: label, columns: predicted.
+      mistakes: A list of Mistake, whose pictures have one size.
+    """
+    path = pathlib.Path(folder) / FILE
+    part = path.with_name(f".{FILE}.part")
+    columns = {name: np.array([getattr(mistake, name) for mistake in mistakes]) for name in _FIELDS}
+    pictures = np.array([mistake.picture for mistake in mistakes], np.uint8)
+    try:
+        with open(part, "wb") as file:
+            np.savez_compressed(
+                file, step=step, split=split, confusion_matrix=np.int32(confusion_matrix), picture=pictures, **columns
+            )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(folder):
+    """What `write` wrote: a dict of step, split, confusion_matrix and mistakes; None without the file."""
+    path = pathlib.Path(folder) / FILE
+    if not path.exists():
+        return None
+    with np.load(path) as file:
+        columns = [file[name].tolist() for name in _FIELDS]
+        mistakes = [Mistake(*row) for row in zip(*columns, file["picture"], strict=True)]
+        return {
+            "step": int(file["step"]),
+            "split": str(file["split"]),
+            "confusion_matrix": file["confusion_matrix"],
+            "mistakes": mistakes,
+        }
+
+
+def _picture(image):
+    """An image as the network was fed it, [height, width, 1 or 3], as one to look at."""
+    image = np.asarray(image, np.float64)
+    low, high = image.min(), image.max()
+    stretched = np.uint8(np.round((image - low) / ((high - low) or 1.0) * 255))
+    picture = Image.fromarray(np.ascontiguousarray(np.broadcast_to(stretched, (*image.shape[:2], 3))))
+    picture.thumbnail((_LARGEST, _LARGEST))
+    return np.asarray(picture)

@@ -1,0 +1,52 @@
+"""Steps traced by TensorFlow's profiler, for TensorBoard."""
+
+import contextlib
+
+import tensorflow as tf
+
+from command_line import UserError
+
+
+class Profile:
+    """Traces a range of steps into plugins/profile in the run's folder; a context manager around the run."""
+
+    def __init__(self, steps, total_steps, folder):
+        """Args: steps: (first, last), or None for no trace; total_steps: steps of the run; folder: the run's.
+
+        Raises:
+          UserError: If the run has no such steps.
+        """
+        if steps and not 1 <= steps[0] <= steps[1] <= total_steps:
+            raise UserError(
+                f"--profile_steps is {steps[0]} {steps[1]}, expected the first and the last step to trace, "
+                f"1 to {total_steps} in this run"
+            )
+        self._first, self._last = steps or (0, 0)
+        self._folder = folder
+        self._on = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._on:
+            self._stop()
+
+    @contextlib.contextmanager
+    def step(self, number):
+        """The context of a step, counted from 1."""
+        # Of a run that is taken up in the midst of the range, what is left of it.
+        if not self._on and self._first <= number <= self._last:
+            tf.profiler.experimental.start(str(self._folder))
+            self._on = True
+        if not self._on:
+            yield
+            return
+        with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
+            yield
+        if number == self._last:
+            self._stop()
+
+    def _stop(self):
+        self._on = False
+        tf.profiler.experimental.stop()
