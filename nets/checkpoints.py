@@ -216,7 +216,7 @@ def write_json(path, value):
       UserError: If it cannot be written; an earlier file of that name stays.
     """
     path = pathlib.Path(path)
-    try:
+    with naming_what_cannot_be_written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
         try:
@@ -229,5 +229,12 @@ def write_json(path, value):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(part)
             raise
-    except OSError as error:  # Its own text need not name the file.
+
+
+@contextlib.contextmanager
+def naming_what_cannot_be_written(path):
+    """A context in which an OSError becomes a UserError that names the file, which its own text need not do."""
+    try:
+        yield
+    except OSError as error:
         raise UserError(f"{path} could not be written: {error}; make room, or name another place") from error

@@ -131,7 +131,7 @@ def _time_section(train, seconds, png):
 
 
 _MEANINGS = {
-    "start": "making the network, and its first step, which traces it",
+    "start": "the first batch, and the first step, which traces the network",
     "input": "waiting for batches",
     "step": "forward, backward, update",
     "summary": "log lines and curves",

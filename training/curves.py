@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 
+from nets import checkpoints
+
 FILE = "curves.jsonl"
 TRAIN, EVALUATION = "train", "evaluation"
 
@@ -41,8 +43,9 @@ class Curves:
         text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if self._path.exists() and self._path.read_text(encoding="utf-8") != text:
             part = self._path.with_name(f".{FILE}.part")
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, self._path)
+            with checkpoints.naming_what_cannot_be_written(self._path):
+                part.write_text(text, encoding="utf-8")
+                os.replace(part, self._path)
 
     def add_training(self, step, measured):
         """Adds a row of a meter.Measured."""
@@ -60,7 +63,7 @@ class Curves:
         if _key(row) in self._held:
             return
         self._held.add(_key(row))
-        with open(self._path, "a", encoding="utf-8") as file:
+        with checkpoints.naming_what_cannot_be_written(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(f"{json.dumps(row)}\n")
 
 

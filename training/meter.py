@@ -4,8 +4,8 @@ import math
 import time
 from typing import NamedTuple
 
-# What the time of a run goes to: making the network and its first step, which traces it; waiting for batches; steps;
-# log lines and curves; checkpoints; evaluations (with batch norm's statistics measured anew).
+# What the time of a run goes to: the first batch and step, which traces the network; waiting for batches; steps; log
+# lines and curves; checkpoints; evaluations (with batch norm's statistics measured anew).
 PHASES = ("start", "input", "step", "summary", "checkpoint", "evaluation")
 _OF_THE_PACE = ("input", "step", "summary")
 

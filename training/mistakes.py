@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from nets import checkpoints
+
 FILE = "evaluation.npz"
 _MOST = 24
 _LARGEST = 160  # Pixels of the longer side of a picture: enough to see what it is.
@@ -77,14 +79,14 @@ def write(folder, step, split, confusion_matrix, mistakes):
     part = path.with_name(f".{FILE}.part")
     columns = {name: np.array([getattr(mistake, name) for mistake in mistakes]) for name in _FIELDS}
     pictures = np.array([mistake.picture for mistake in mistakes], np.uint8)
-    try:
-        with open(part, "wb") as file:
-            np.savez_compressed(
-                file, step=step, split=split, confusion_matrix=np.int32(confusion_matrix), picture=pictures, **columns
-            )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    columns |= {"picture": pictures, "confusion_matrix": np.int32(confusion_matrix)}
+    with checkpoints.naming_what_cannot_be_written(path):
+        try:
+            with open(part, "wb") as file:
+                np.savez_compressed(file, step=step, split=split, **columns)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def read(folder):

@@ -174,7 +174,8 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(toy_dir, small_
     assert "step 6: test top-1" in out
     left = sorted(path.name for path in (small_disk / "run").iterdir() if not path.name.startswith("events."))
     checkpoint = ["model.ckpt-6.data-00000-of-00001", "model.ckpt-6.index"]
-    assert left == [".lock", "best", "checkpoint", "evaluation.json", *checkpoint, "model.json"]
+    noted = ["curves.jsonl", "evaluation.json", "evaluation.npz"]
+    assert left == [".lock", "best", "checkpoint", *noted, *checkpoint, "model.json", "run.json"]
     assert training_toys.values_in(small_disk / "run" / "model.ckpt-6")["global_step"] == 6
 
     filled = small_disk / "run" / "fill"
