@@ -132,20 +132,7 @@ class _Run:
         batches = iter(self._strategy.experimental_distribute_dataset(self._input.training_batches(first_step)))
         writer = tf.summary.create_file_writer(str(self._folder.path))
         with Progress(first_step, self._total_steps) as progress, writer.as_default(), profile:
-            description = run_description.describe(
-                self._model,
-                first_step=first_step,
-                total_steps=self._total_steps,
-                steps_per_epoch=self._steps_per_epoch,
-                train_images=self._image_count,
-                devices=self._strategy.num_replicas_in_sync,
-            )
-            progress.say(run_description.headline(self._config, description))
-            if self._origin:
-                progress.say(self._origin)
-            self._curves = Curves(self._folder.path, first_step)
-            if first_step < self._total_steps:
-                run_description.write(self._folder.path, description)
+            self._begin(first_step, progress)
             check = recalibration.ModeCheck(self._strategy, self._config.batch_size)
             prefix, evaluation = self._folder.newest(), None
             if self._is_to_be_scored_first(first_step) and not self._stop:
@@ -184,6 +171,23 @@ class _Run:
                 progress.say(f"time {sum(meter.seconds.values()):.1f} s: {shares_text(meter.seconds, decimals=2)}")
         prefix = prefix and str(prefix)
         return TrainResult(step, self._total_steps, finished, prefix, evaluation, meter.images_per_second_of_all)
+
+    def _begin(self, first_step, progress):
+        """Says what begins, notes it in the folder, and takes up the curves."""
+        description = run_description.describe(
+            self._model,
+            first_step=first_step,
+            total_steps=self._total_steps,
+            steps_per_epoch=self._steps_per_epoch,
+            train_images=self._image_count,
+            devices=self._strategy.num_replicas_in_sync,
+        )
+        progress.say(run_description.headline(self._config, description))
+        if self._origin:
+            progress.say(self._origin)
+        if first_step < self._total_steps:
+            run_description.write(self._folder.path, description)
+        self._curves = Curves(self._folder.path, first_step)
 
     def _is_finished(self, step, evaluation):
         return step >= self._total_steps or self._evaluation.is_good_enough(evaluation)
