@@ -169,8 +169,8 @@ class _Run:
                 print(warning, file=sys.stderr)
             if step > first_step:
                 progress.say(f"time {sum(meter.seconds.values()):.1f} s: {shares_text(meter.seconds, decimals=2)}")
-        prefix = prefix and str(prefix)
-        return TrainResult(step, self._total_steps, finished, prefix, evaluation, meter.images_per_second_of_all)
+        pace = meter.images_per_second_of_all
+        return TrainResult(step, self._total_steps, finished, prefix and str(prefix), evaluation, pace)
 
     def _begin(self, first_step, progress):
         """Says what begins, notes it in the folder, and takes up the curves."""
@@ -263,8 +263,7 @@ class _Run:
         )
 
     def _log(self, step, meter, progress):
-        # A device may still be at work: to wait for the metrics is to wait for its steps.
-        self._check_losses(step, meter)
+        self._check_losses(step, meter)  # On a device that is still at work this waits for its steps.
         meter.enter("summary")
         measured = meter.take(step)
         for name, value in measured.metrics.items():
