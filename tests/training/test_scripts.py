@@ -114,7 +114,7 @@ def test_a_run_and_its_evaluation_print_lines_and_nothing_else(printed_run, tmp_
     steps = [
         re.fullmatch(
             rf"step (\d+)/11  loss {number} \(cross-entropy {number}\)  train top-1 {number}  rate {number}  "
-            r"\d+ images/s  \d:\d\d:\d\d left",
+            r"\d+ images/s  \d:\d\d:\d\d left  time: \w+ \d+ %(, \w+ \d+ %)*",
             line,
         )
         for line in lines
@@ -130,7 +130,8 @@ def test_a_run_and_its_evaluation_print_lines_and_nothing_else(printed_run, tmp_
     assert re.fullmatch(rf"checkpoint {re.escape(trained['checkpoint'])}, \d+ images/s in training", lines[-3])
     score = f"top-1 {trained['evaluation']['top_1']:.4f}   top-5 1.0000   cross-entropy"
     assert lines[-2] == "13 images scored once each" and lines[-1].startswith(score)
-    assert len(lines) == 1 + 3 + 2 + 3
+    assert re.fullmatch(r"time \d+\.\d s: \w+ \d+\.\d\d %(, \w+ \d+\.\d\d %){5}", lines[-4])
+    assert len(lines) == 1 + 3 + 2 + 4
 
     again, rows = tmp_path / "eval.json", tmp_path / "rows.csv"
     status, out, err = end(
@@ -286,6 +287,7 @@ def test_a_terminal_shows_a_bar_that_fits(toy_dir, tmp_path):
     assert all(re.match(r"step +\d+/22 .* (-:--:--|\d+:\d\d:\d\d)$", line) for line in frames)
     assert any(line.startswith("step 22/22") for line in frames)
     assert re.search(r"loss \d+\.\d{4} \(cross-entropy \d+\.\d{4}\)  train top-1 \d\.\d{4}  rate \d\.\d{5}", text)
+    assert re.search(r"^time: \w+ \d+ %", text, re.MULTILINE)
     assert text.count("step 22: test top-1") == 1
     # The bar is taken away in the end, and the cursor comes back.
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
