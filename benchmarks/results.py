@@ -222,14 +222,15 @@ def write_csv(path, environment, results):
     for name, value in environment.items():
         text.write(f"# {name}: {value if isinstance(value, str) else json.dumps(value)}\n")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([*names, "step", "seconds", "error"])
+    rows.writerow([*names, "round", "step", "seconds", "error"])
     for result in results:
         document = result.to_json()
         setup = [document[name] for name in names]
         if isinstance(result, Failure):
-            rows.writerow([*setup, "", "", result.error])
+            rows.writerow([*setup, "", "", "", result.error])
         else:
-            rows.writerows([*setup, step, repr(seconds), ""] for step, seconds in enumerate(result.step_seconds))
+            for number, turn in enumerate(result.rounds, 1):
+                rows.writerows([*setup, number, step, repr(seconds), ""] for step, seconds in enumerate(turn))
     write_text(path, text.getvalue())
 
 

@@ -1,6 +1,7 @@
 """Figures that follow from step times, and the file that keeps them."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -94,14 +95,15 @@ def test_csv_has_a_row_for_each_time_and_the_environment_above(tmp_path):
     path = tmp_path / "out.csv"
     configuration = grid.Configuration("resnet_v2_50", "xla", "float32", 8, 224, 1000)
     failure = results.Failure(configuration, "forward", "out of memory: of tensor [1,2]")
-    results.write_csv(path, {"kernel": "Linux 6", "threads": {"intra_op": 2}}, [make_result(0.1, 0.1 + 0.2), failure])
+    timed = dataclasses.replace(make_result(0.1, 0.1 + 0.2, 0.4), round_steps=(2, 1))
+    results.write_csv(path, {"kernel": "Linux 6", "threads": {"intra_op": 2}}, [timed, failure])
     lines = path.read_text().splitlines()
     assert lines[:2] == ["# kernel: Linux 6", '# threads: {"intra_op": 2}']
     rows = list(csv.DictReader(lines[2:]))
-    assert [row["step"] for row in rows] == ["0", "1", ""]
-    assert [row["seconds"] for row in rows] == ["0.1", "0.30000000000000004", ""]
-    assert [row["model"] for row in rows] == ["resnet_v2_152", "resnet_v2_152", "resnet_v2_50"]
-    assert rows[2]["error"] == "out of memory: of tensor [1,2]"
+    assert [(row["round"], row["step"]) for row in rows] == [("1", "0"), ("1", "1"), ("2", "0"), ("", "")]
+    assert [row["seconds"] for row in rows] == ["0.1", "0.30000000000000004", "0.4", ""]
+    assert [row["model"] for row in rows] == ["resnet_v2_152"] * 3 + ["resnet_v2_50"]
+    assert rows[3]["error"] == "out of memory: of tensor [1,2]"
 
 
 def test_a_row_of_a_file_is_the_result_again():
