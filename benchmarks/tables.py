@@ -6,6 +6,7 @@ import rich.table
 from benchmarks.results import Failure
 
 _NOT_KNOWN = "n/a"
+_NAMES = ("model", "engine", "pass", "precision", "batch", "size")
 _TIMES = ("n", "mean", "sd", "median", "MAD", "p5", "p95", "p99", "min", "max")
 _FIGURES = (
     "images/s",
@@ -30,18 +31,25 @@ def print_tables(measured, peaks=()):
     """
     if not measured:
         return
-    peaks = {peak.precision: peak for peak in peaks}
-    for peak in peaks.values():
+    for peak in peaks:
         print(
             f"# this machine: {peak.gigaflops_per_second:.1f} GFLOP/s in a {peak.precision} matrix product, "
             f"{peak.gigabytes_per_second:.1f} GB/s of memory",
             flush=True,
         )
-    times = [[*_name(one), *_times(one)] for one in measured]
-    figures = [[*_name(one), *_figures(one, peaks)] for one in measured]
-    names = ("model", "engine", "pass", "precision", "batch", "size")
-    _print_table("seconds a step", "times", (*names, *_TIMES), times)
-    _print_table("at the median", "speed", (*names, *_FIGURES), figures)
+    _print_table("seconds a step", "times", *times_table(measured))
+    _print_table("at the median", "speed", *figures_table(measured, peaks))
+
+
+def times_table(measured):
+    """The names of the columns of the first table, and its rows of texts."""
+    return (*_NAMES, *_TIMES), [[*_name(one), *_times(one)] for one in measured]
+
+
+def figures_table(measured, peaks=()):
+    """The names of the columns of the second table, and its rows of texts."""
+    peaks = {peak.precision: peak for peak in peaks}
+    return (*_NAMES, *_FIGURES), [[*_name(one), *_figures(one, peaks)] for one in measured]
 
 
 def _print_table(title, first_word, header, rows):
