@@ -53,7 +53,7 @@ def run(main, config_class, args=None):
 
 
 def _call(main, config):
-    _keep_freed_memory()
+    keep_freed_memory()
     with stderr_kept_for_errors():
         import tensorflow as tf
     _silence_legacy_layers()
@@ -98,7 +98,7 @@ def stderr_kept_for_errors():
             os.close(kept)
 
 
-def _keep_freed_memory():
+def keep_freed_memory():
     """Tells glibc's allocator to keep what a step frees for the next step.
 
     By default it hands large blocks back to the system, which maps and zeroes them anew at each step. On 2 cores, 60

@@ -62,20 +62,12 @@ def keras(task):
     import keras
     import tensorflow as tf
 
-    from weights import keras as keras_format
-    from weights import keras_models, mapping, places
-
-    structure = places.structure_of(task.model.settings["model_name"])
-    size = task.configuration.image_size
-    keras_format.check_target(structure, task.model.settings, size)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if task.configuration.precision == "bfloat16" else "float32")
     try:
-        network = keras_models.build(structure, task.model.num_classes, size)
+        network = keras_network(task)
     finally:
         keras.config.set_dtype_policy(policy)
-    # The images are the network's input as it is, so its first convolution stays RGB.
-    keras_models.set_weights(network, mapping.from_ours(keras_format, structure, task.model, reverse_channels=False))
     if not task.trains:
         forward = tf.function(lambda images: network(images, training=False), autograph=False)
         return Contestant(engines.make_step(lambda: forward(task.images)), _as_float32)
@@ -86,6 +78,20 @@ def keras(task):
     network.compile(optimizer, loss, jit_compile=False)
     # It returns a mean over the steps so far, which the first step's is.
     return Contestant(lambda: network.train_on_batch(task.images, task.labels), np.float32)
+
+
+def keras_network(task):
+    """Keras Applications' network with a task's weights; a UserError where it has none."""
+    from weights import keras as keras_format
+    from weights import keras_models, mapping, places
+
+    structure = places.structure_of(task.model.settings["model_name"])
+    size = task.configuration.image_size
+    keras_format.check_target(structure, task.model.settings, size)
+    network = keras_models.build(structure, task.model.num_classes, size)
+    # The images are the network's input as it is, so its first convolution stays RGB.
+    keras_models.set_weights(network, mapping.from_ours(keras_format, structure, task.model, reverse_channels=False))
+    return network
 
 
 def torch(task):
@@ -139,11 +145,7 @@ def _copy_of(model, precision):
 
 
 def _ours(task, folded):
-    import tensorflow as tf
-
     from nets.folding import FoldedModel
-    from training.optimizers import Momentum
-    from training.step import TrainStep
 
     model = _copy_of(task.model, task.configuration.precision)
     if not task.trains:
@@ -151,9 +153,19 @@ def _ours(task, folded):
         step = engines.forward_step(network, dataclasses.replace(task.configuration, engine="tensorflow"), task.images)
         step.prepare()
         return Contestant(step.run, _as_float32)
+    return train_contestant(model, task.images, task.labels)
+
+
+def train_contestant(model, images, labels):
+    """A SlimModel's training step, as the trainer runs it."""
+    import tensorflow as tf
+
+    from training.optimizers import Momentum
+    from training.step import TrainStep
+
     trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
     train_step = TrainStep(model, Momentum(trainable, _MOMENTUM), lambda step: tf.constant(_LEARNING_RATE))
-    run = engines.make_step(lambda: train_step.step(task.images, task.labels))
+    run = engines.make_step(lambda: train_step.step(images, labels))
     return Contestant(run, lambda result: _as_float32(result["cross_entropy"]))
 
 
@@ -177,9 +189,9 @@ def _torch(task, compiled):
 
     torch.set_num_threads(task.configuration.intra_op_threads or environment.usable_cores())
     network = torch_network.build(task.model).train(task.trains)
-    images = torch.from_numpy(task.images.numpy().transpose([0, 3, 1, 2]))
+    images = torch.from_numpy(np.array(task.images).transpose([0, 3, 1, 2]))
     images = images.to(memory_format=torch.channels_last)
-    labels = torch.from_numpy(task.labels.numpy()).long()
+    labels = torch.from_numpy(np.array(task.labels)).long()
     lower = task.configuration.precision == "bfloat16"
     if lower and not task.trains:
         # Rounded once; autocast would round the weights in each step.

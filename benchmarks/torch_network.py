@@ -150,9 +150,13 @@ class Network(nn.Module):
 
 
 def build(model):
-    """The network of a SlimModel with its weights, in PyTorch's channels-last layout."""
+    """The network of a SlimModel with its weights, in PyTorch's channels-last layout.
+
+    Args:
+      model: A SlimModel, or what has its settings and its variables_by_name, of arrays.
+    """
     structure = places.structure_of(model.settings["model_name"])
-    values = {name: variable.numpy() for name, variable in model.variables_by_name.items()}
+    values = {name: np.asarray(variable) for name, variable in model.variables_by_name.items()}
     network = Network(structure, model.settings, values)
     state = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
     for place in places.list_places(structure, model.settings["projections"]):
