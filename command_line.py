@@ -24,19 +24,22 @@ class UserError(ValueError):
     """
 
 
-def run(main, config_class, args=None):
+def run(main, config_class, args=None, preset=None):
     """Parses the flags of `config_class`, calls `main(config)` and exits.
 
     Args:
       main: A function of one config; what it returns is the exit status (None for 0).
       config_class: A dataclass; each field is a flag, its docstring the help.
       args: Flags, `sys.argv[1:]` when None.
+      preset: A function of the config to one whose values replace the defaults of the flags (None: these stay).
     """
     try:
         # Within, so that Ctrl-C is answered here too: importing takes a good part of a second.
         import tyro
 
         config = tyro.cli(config_class, args=args, use_underscores=True)
+        if preset and (default := preset(config)):
+            config = tyro.cli(config_class, args=args, default=default, use_underscores=True)
         status = _call(main, config)
         sys.stdout.flush()
     except UserError as error:

@@ -8,6 +8,7 @@ in runs/digits-resnet_v2_50. Ctrl-C saves; the same command again goes on. `--he
 
 import command_line
 from training.config import TrainConfig
+from training.recipes import config_of_recipe
 
 
 def main(config):
@@ -31,4 +32,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    command_line.run(main, TrainConfig)
+    command_line.run(main, TrainConfig, preset=config_of_recipe)

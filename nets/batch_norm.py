@@ -13,6 +13,8 @@ import functools
 import tensorflow as tf
 import tf_slim as slim
 
+from nets import norm_on_cpu
+
 _CHANNEL_AXIS = {"NHWC": -1, "NCHW": 1}
 
 
@@ -104,10 +106,19 @@ def batch_norm(
             images = inputs[:, None, None, :] if data_format == "NHWC" else inputs[:, :, None, None]
         if callable(is_training):
             is_training = is_training(variable_scope.name)
-        normalize = functools.partial(
-            tf.compat.v1.nn.fused_batch_norm, images, gamma, beta, epsilon=epsilon, data_format=data_format
+        fused = tf.compat.v1.nn.fused_batch_norm
+        by_batch, by_averages = fused, fused
+        if norm_on_cpu.pays(images, data_format):
+            by_batch = norm_on_cpu.batch_norm
+            if activation_fn is not None:  # Without, this stands behind a convolution, and the two are fused.
+                by_averages = norm_on_cpu.batch_norm
+        by_batch, by_averages = (
+            functools.partial(function, images, gamma, beta, epsilon=epsilon, data_format=data_format)
+            for function in (by_batch, by_averages)
         )
-        outputs, new_mean, new_variance = _by_mode(is_training, normalize, moving_mean, moving_variance, decay)
+        outputs, new_mean, new_variance = _by_mode(
+            is_training, by_batch, by_averages, moving_mean, moving_variance, decay
+        )
         if new_mean is not None:
             outputs = _update(outputs, [(moving_mean, new_mean), (moving_variance, new_variance)], updates_collections)
         if inputs.shape.rank == 2:
@@ -139,24 +150,22 @@ def _parameters(channels, center, scale, trainable, initializers, regularizers, 
     return gamma, beta, variable("moving_mean", zeros, False), variable("moving_variance", ones, False)
 
 
-def _by_mode(is_training, normalize, moving_mean, moving_variance, decay):
+def _by_mode(is_training, by_batch, by_averages, moving_mean, moving_variance, decay):
     """Normalizes by the batch or by the averages; returns outputs and the new averages (None where they stand)."""
+    averages = {"mean": moving_mean, "variance": moving_variance}
 
-    def by_batch():
-        # The op itself averages: new = (1 - factor) * old + factor * batch.
-        outputs, mean, variance = normalize(
-            mean=moving_mean, variance=moving_variance, is_training=True, exponential_avg_factor=1.0 - decay
-        )
-        return outputs, mean, variance
+    def train():
+        # The function itself averages: new = (1 - factor) * old + factor * batch.
+        return by_batch(**averages, is_training=True, exponential_avg_factor=1.0 - decay)
 
-    def by_averages():
-        outputs, _, _ = normalize(mean=moving_mean, variance=moving_variance, is_training=False)
+    def infer():
+        outputs, _, _ = by_averages(**averages, is_training=False)
         return outputs, tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
 
     static = tf.get_static_value(is_training) if tf.is_tensor(is_training) else is_training
     if static is None:
-        return tf.cond(is_training, by_batch, by_averages)
-    return by_batch() if static else (by_averages()[0], None, None)
+        return tf.cond(is_training, train, infer)
+    return train() if static else (infer()[0], None, None)
 
 
 def _update(outputs, new_values, updates_collections):

@@ -12,6 +12,7 @@ import tf_slim as slim
 
 from command_line import UserError
 from nets.batch_norm import batch_norm
+from nets.convolution import conv2d
 
 DATA_FORMATS = ("NHWC", "NCHW")
 ROOT_POOL_PADDINGS = ("same", "symmetric")
@@ -160,7 +161,7 @@ def conv2d_same(inputs, num_outputs, kernel_size, stride, rate=1, scope=None, da
         pad_total = (kernel_size - 1) * rate
         inputs = pad_image(inputs, pad_total // 2, pad_total - pad_total // 2, data_format)
         padding = "VALID"
-    return slim.conv2d(
+    return conv2d(
         inputs,
         num_outputs,
         kernel_size,
@@ -285,7 +286,7 @@ def classify(net, end_points, scope_name, num_classes, global_pool, spatial_sque
         end_points["global_pool"] = net
     if not num_classes:
         return net
-    net = slim.conv2d(
+    net = conv2d(
         net,
         num_classes,
         [1, 1],

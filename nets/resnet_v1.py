@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import layouts, resnet_utils
+from nets.convolution import conv2d
 
 resnet_arg_scope = resnet_utils.resnet_arg_scope
 
@@ -51,10 +52,10 @@ def bottleneck(
     with tf.compat.v1.variable_scope(scope, "bottleneck_v1", [inputs]) as unit_scope:
         bounded = tf.nn.relu6 if use_bounded_activations else None
         shortcut = _shortcut(inputs, depth, stride, project, activation_fn=bounded)
-        residual = slim.conv2d(inputs, depth_bottleneck, [1, 1], stride=1, scope="conv1")
+        residual = conv2d(inputs, depth_bottleneck, [1, 1], stride=1, scope="conv1")
         residual = resnet_utils.conv2d_same(residual, depth_bottleneck, 3, stride, rate=rate, scope="conv2")
         with resnet_utils.last_norm():
-            residual = slim.conv2d(residual, depth, [1, 1], stride=1, activation_fn=None, scope="conv3")
+            residual = conv2d(residual, depth, [1, 1], stride=1, activation_fn=None, scope="conv3")
         if use_bounded_activations:
             outputs = tf.nn.relu6(shortcut + tf.clip_by_value(residual, -6.0, 6.0))
         else:
@@ -115,7 +116,7 @@ def _shortcut(inputs, depth, stride, project, activation_fn=None):
     """The input as it is where depth and projection allow it, else a linear 1x1 convolution with its norm."""
     if depth == resnet_utils.channels(inputs) and not project:
         return resnet_utils.subsample(inputs, stride, "shortcut")
-    return slim.conv2d(inputs, depth, [1, 1], stride=stride, activation_fn=activation_fn, scope="shortcut")
+    return conv2d(inputs, depth, [1, 1], stride=stride, activation_fn=activation_fn, scope="shortcut")
 
 
 def resnet_v1(

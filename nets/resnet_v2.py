@@ -17,6 +17,7 @@ import tf_slim as slim
 from command_line import UserError
 from nets import layouts, resnet_utils
 from nets.batch_norm import batch_norm
+from nets.convolution import conv2d
 
 resnet_arg_scope = resnet_utils.resnet_arg_scope
 
@@ -41,9 +42,9 @@ def bottleneck(inputs, depth, depth_bottleneck, stride, rate=1, outputs_collecti
     with tf.compat.v1.variable_scope(scope, "bottleneck_v2", [inputs]) as unit_scope:
         preact = batch_norm(inputs, activation_fn=tf.nn.relu, scope="preact")
         shortcut = _shortcut(inputs, preact, depth, stride, project)
-        residual = slim.conv2d(preact, depth_bottleneck, [1, 1], stride=1, scope="conv1")
+        residual = conv2d(preact, depth_bottleneck, [1, 1], stride=1, scope="conv1")
         residual = resnet_utils.conv2d_same(residual, depth_bottleneck, 3, stride, rate=rate, scope="conv2")
-        residual = slim.conv2d(residual, depth, [1, 1], stride=1, normalizer_fn=None, activation_fn=None, scope="conv3")
+        residual = conv2d(residual, depth, [1, 1], stride=1, normalizer_fn=None, activation_fn=None, scope="conv3")
         return slim.utils.collect_named_outputs(outputs_collections, unit_scope.name, shortcut + residual)
 
 
@@ -99,7 +100,7 @@ def _shortcut(inputs, preact, depth, stride, project):
     """The input as it is where depth and projection allow it, else a linear 1x1 convolution of the pre-activation."""
     if depth == resnet_utils.channels(inputs) and not project:
         return resnet_utils.subsample(inputs, stride, "shortcut")
-    return slim.conv2d(preact, depth, [1, 1], stride=stride, normalizer_fn=None, activation_fn=None, scope="shortcut")
+    return conv2d(preact, depth, [1, 1], stride=stride, normalizer_fn=None, activation_fn=None, scope="shortcut")
 
 
 def resnet_v2(

@@ -16,6 +16,8 @@ class TrainConfig:
     (data/catalog.py), or the general one named with the flag.
     """
 
+    recipe: str | None = None
+    """File of flags: the name of one in recipes/, or a path that ends in .toml; flags beside it come first."""
     model_name: str = "resnet_v2_50"
     """Network; an unknown name lists the known ones."""
     dataset_name: str | None = None
@@ -191,6 +193,7 @@ GENERAL = {
 
 # What may differ between a run and its resumption; anything else would make it another run.
 RESUMABLE = {
+    "recipe",
     "train_dir",
     "dataset_dir",
     "eval_split_name",

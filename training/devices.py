@@ -1,10 +1,9 @@
 """The one place that looks at the machine: precision and distribution strategy are chosen from its devices."""
 
-import pathlib
-
 import tensorflow as tf
 
 from command_line import UserError
+from nets.processor import cpu_flags
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -28,7 +27,7 @@ def resolve_precision(precision):
         return precision
     if tf.config.list_physical_devices("GPU"):
         return "float16"
-    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & _cpu_flags() else "float32"
+    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & cpu_flags() else "float32"
 
 
 def make_strategy():
@@ -37,11 +36,3 @@ def make_strategy():
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
-
-
-def _cpu_flags():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # Not Linux: such a CPU has neither.
-        return set()
-    return {flag for line in lines if line.startswith("flags") for flag in line.split()}

@@ -1,0 +1,182 @@
+"""A convolution with a faster gradient of its weights on CPUs.
+
+`conv2d` is `slim.conv2d`: the same arguments, arg scopes, variables and results. In a function that trains on a CPU,
+the gradient of the weights of some convolutions of stride 1 is computed as matrix products: of the inputs, shifted for
+each position of the kernel, with the gradient of the outputs. Training spends more time in that gradient than in
+anything else, and oneDNN's kernel for it, which TensorFlow calls, is far from the speed of a matrix product where a map
+has few positions; see `_pays`.
+"""
+
+import tensorflow as tf
+import tf_slim as slim
+
+from nets.batch_norm import batch_norm
+from nets.processor import cpu_flags
+
+# Products over parts of the batch, then summed: one thread each, and as exact.
+_PARTS = 4
+_OWN_ARGUMENTS = {
+    "stride",
+    "rate",
+    "padding",
+    "data_format",
+    "activation_fn",
+    "normalizer_fn",
+    "normalizer_params",
+    "weights_initializer",
+    "weights_regularizer",
+    "biases_initializer",
+    "biases_regularizer",
+    "outputs_collections",
+    "scope",
+}
+
+
+def conv2d(inputs, num_outputs, kernel_size, **given):
+    """Convolves as `slim.conv2d` does, under its arg scopes.
+
+    Args:
+      inputs: Activations, [batch, height, width, channels] (or NCHW).
+      num_outputs: Filters.
+      kernel_size: Height and width of the kernel: a number, or a list of two.
+      **given: Further arguments of `slim.conv2d`; they come before those of an arg scope.
+
+    Returns:
+      Activations.
+    """
+    arguments = _scoped(slim.conv2d) | given
+    kernel = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
+    if not _is_training_on_cpu() or not _has_products(inputs, kernel, arguments):
+        return slim.conv2d(inputs, num_outputs, kernel_size, **given)
+    return _convolve(inputs, num_outputs, kernel[0], **arguments)
+
+
+def _scoped(layer):
+    return slim.current_arg_scope().get(slim.arg_scope_func_key(layer), {})
+
+
+def _is_training_on_cpu():
+    if tf.executing_eagerly() or not tf.compat.v1.get_default_graph().building_function:
+        return False  # In a v1 graph variables are not ours, and stay Slim's.
+    if _scoped(batch_norm).get("is_training", True) is False:
+        return False
+    return not tf.config.list_physical_devices("GPU")
+
+
+def _has_products(inputs, kernel, arguments):
+    """Whether the gradient can be written as products, and pays."""
+    if arguments.get("data_format") not in (None, "NHWC") or set(arguments) - _OWN_ARGUMENTS:
+        return False
+    if arguments.get("stride", 1) != 1 or arguments.get("rate", 1) != 1 or arguments.get("padding", "SAME") != "SAME":
+        return False
+    height, width, channels = inputs.shape[1:]
+    return None not in (height, width) and _pays(kernel, height * width, channels, inputs.dtype)
+
+
+def _pays(kernel, positions, channels, dtype):
+    """Whether products are faster than oneDNN's kernel; benchmarks/NOTES.md has the measurements.
+
+    Args:
+      kernel: Height and width.
+      positions: Height * width of the map.
+      channels: Of the inputs.
+      dtype: Of the inputs.
+    """
+    small_map = positions <= 8 * 8
+    if kernel == [1, 1]:
+        return small_map or dtype == tf.bfloat16
+    if kernel != [3, 3]:
+        return False
+    if dtype == tf.bfloat16 or small_map:
+        return positions <= 14 * 14 and channels >= 128
+    # On processors with AVX-512 oneDNN has another kernel, which was not measured.
+    return channels >= 64 and dtype == tf.float32 and "avx512f" not in cpu_flags()
+
+
+def _convolve(
+    inputs,
+    num_outputs,
+    size,
+    *,
+    activation_fn=tf.nn.relu,
+    normalizer_fn=None,
+    normalizer_params=None,
+    weights_initializer=None,
+    weights_regularizer=None,
+    biases_initializer=tf.compat.v1.zeros_initializer,
+    biases_regularizer=None,
+    outputs_collections=None,
+    scope=None,
+    **of_no_other_value,
+):
+    """`slim.conv2d` of stride 1 and kernel `size` x `size`; arguments as there."""
+    dtype = inputs.dtype.base_dtype
+    with tf.compat.v1.variable_scope(scope, "Conv", [inputs]) as variable_scope:
+        weights = slim.model_variable(
+            "weights",
+            shape=[size, size, inputs.shape[-1], num_outputs],
+            dtype=dtype,
+            initializer=weights_initializer or slim.xavier_initializer(),
+            regularizer=weights_regularizer,
+        )
+        outputs = convolve(inputs, tf.convert_to_tensor(weights))
+        if normalizer_fn is not None:
+            outputs = normalizer_fn(outputs, **(normalizer_params or {}))
+        elif biases_initializer is not None:
+            biases = slim.model_variable(
+                "biases", [num_outputs], dtype, initializer=biases_initializer, regularizer=biases_regularizer
+            )
+            outputs = tf.nn.bias_add(outputs, biases)
+        if activation_fn is not None:
+            outputs = activation_fn(outputs)
+        return slim.utils.collect_named_outputs(outputs_collections, variable_scope.name, outputs)
+
+
+@tf.custom_gradient
+def convolve(inputs, weights):
+    """A convolution of stride 1, padded SAME, whose gradient for the weights is made of matrix products.
+
+    Args:
+      inputs: [batch, height, width, channels]; all but the batch must be known.
+      weights: [size, size, channels, outputs], size odd.
+
+    Returns:
+      [batch, height, width, outputs].
+    """
+
+    def gradient(upstream):
+        sizes = tf.shape(inputs)
+        of_inputs = tf.nn.conv2d_transpose(upstream, weights, sizes, strides=1, padding="SAME")
+        return of_inputs, gradient_of_weights(inputs, upstream, weights.shape[0])
+
+    return tf.nn.conv2d(inputs, weights, strides=1, padding="SAME"), gradient
+
+
+def gradient_of_weights(inputs, upstream, size):
+    """The gradient of a convolution's weights, stride 1 and padding SAME, as matrix products.
+
+    Args:
+      inputs: [batch, height, width, channels].
+      upstream: The gradient of the outputs, [batch, height, width, outputs].
+      size: Height and width of the kernel, odd.
+
+    Returns:
+      [size, size, channels, outputs], in the dtype of the inputs.
+    """
+    height, width, channels = inputs.shape[1:]
+    outputs = upstream.shape[-1]
+    border = size // 2
+    padded = tf.pad(inputs, [[0, 0], [border, border], [border, border], [0, 0]]) if border else inputs
+    # Lower precisions would round each part.
+    parts = _PARTS if size > 1 and height * width % _PARTS == 0 and inputs.dtype == tf.float32 else 1
+
+    def product(row, column):
+        shifted = padded[:, row : row + height, column : column + width]
+        if parts == 1:
+            rows = [tf.reshape(shifted, [-1, channels]), tf.reshape(upstream, [-1, outputs])]
+            return tf.matmul(*rows, transpose_a=True)
+        rows = [tf.reshape(shifted, [parts, -1, channels]), tf.reshape(upstream, [parts, -1, outputs])]
+        return tf.reduce_sum(tf.matmul(*rows, transpose_a=True), axis=0)
+
+    products = [product(row, column) for row in range(size) for column in range(size)]
+    return tf.reshape(tf.stack(products), [size, size, channels, outputs])

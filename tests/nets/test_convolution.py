@@ -1,0 +1,139 @@
+"""The convolution with products for its gradient, against TensorFlow's and tf-slim's own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+
+from nets import convolution, nets_factory
+
+
+def normal(*shape):
+    return tf.constant(np.random.default_rng(shape).standard_normal(shape, np.float32))
+
+
+def plain(inputs, weights):
+    return tf.nn.conv2d(inputs, weights, strides=1, padding="SAME")
+
+
+def gradients(function, inputs, weights, second=False):
+    """Of a loss that is not linear in the outputs; or of the norm of these gradients."""
+
+    def loss(inputs, weights):
+        return tf.reduce_sum(tf.tanh(function(inputs, weights)))
+
+    with tf.GradientTape() as outer:
+        outer.watch([inputs, weights])
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, weights])
+            value = loss(inputs, weights)
+        first = tape.gradient(value, [inputs, weights])
+        norm = tf.add_n([tf.reduce_sum(gradient**2) for gradient in first])
+    return outer.gradient(norm, [inputs, weights]) if second else first
+
+
+# 5 x 3 positions cannot be parted into 4, 4 x 6 can.
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("height, width", [(5, 3), (4, 6), (1, 1)])
+def test_gradients_are_those_of_conv2d(height, width, size, second):
+    inputs, weights = normal(3, height, width, 2), normal(size, size, 2, 7)
+    np.testing.assert_allclose(convolution.convolve(inputs, weights), plain(inputs, weights), rtol=1e-5, atol=1e-5)
+    for ours, expected in zip(
+        gradients(convolution.convolve, inputs, weights, second), gradients(plain, inputs, weights, second), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gradient_by_hand():
+    """One image of 1 x 2 positions: only the middle row of the kernel meets it."""
+    inputs, upstream = tf.reshape([2.0, 3.0], [1, 1, 2, 1]), tf.reshape([10.0, 100.0], [1, 1, 2, 1])
+    found = convolution.gradient_of_weights(inputs, upstream, 3)[:, :, 0, 0]
+    # Left: 2 lies left of the second output; middle: 2 * 10 + 3 * 100; right: 3 lies right of the first.
+    np.testing.assert_array_equal(found, [[0, 0, 0], [200, 320, 30], [0, 0, 0]])
+
+
+def test_a_batch_of_unknown_size():
+    function = tf.function(
+        lambda inputs, upstream: convolution.gradient_of_weights(inputs, upstream, 3),
+        input_signature=[tf.TensorSpec([None, 2, 2, 1]), tf.TensorSpec([None, 2, 2, 2])],
+        autograph=False,
+    )
+    inputs, upstream, weights = normal(5, 2, 2, 1), normal(5, 2, 2, 2), normal(3, 3, 1, 2)
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        loss = tf.reduce_sum(plain(inputs, weights) * upstream)
+    np.testing.assert_allclose(function(inputs, upstream), tape.gradient(loss, weights), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kernel, positions, channels, dtype, flags, expected",
+    [
+        ([1, 1], 49, 2048, tf.float32, {"avx2"}, True),
+        ([1, 1], 196, 1024, tf.float32, {"avx2"}, False),
+        ([1, 1], 196, 1024, tf.bfloat16, {"avx512f"}, True),
+        ([3, 3], 3136, 64, tf.float32, {"avx2"}, True),
+        ([3, 3], 3136, 64, tf.float32, {"avx2", "avx512f"}, False),
+        ([3, 3], 49, 512, tf.float32, {"avx512f"}, True),
+        ([3, 3], 784, 128, tf.bfloat16, {"avx512f"}, False),
+        ([3, 3], 1024, 16, tf.float32, {"avx2"}, False),
+        ([3, 3], 64, 64, tf.float32, {"avx2"}, False),
+        ([7, 7], 49, 512, tf.float32, {"avx2"}, False),
+    ],
+)
+def test_where_products_were_measured_to_pay(monkeypatch, kernel, positions, channels, dtype, flags, expected):
+    monkeypatch.setattr(convolution, "cpu_flags", lambda: flags)
+    assert convolution._pays(kernel, positions, channels, dtype) is expected
+
+
+def step_of(model, images, labels):
+    with tf.GradientTape() as tape:
+        logits, end_points = model(images, training=True)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    return logits, end_points, tape.gradient(loss, model.trainable_variables)
+
+
+def filter_gradients_of_onednn(function):
+    return sum("Conv2DBackpropFilter" in operation.type for operation in function.graph.get_operations())
+
+
+@pytest.mark.parametrize("name", ["resnet_v1_18", "resnet_v2_18"])
+def test_a_network_trains_as_with_slims_convolution(monkeypatch, name):
+    images, labels = normal(4, 33, 33, 3), tf.constant([0, 1, 2, 1])
+    model = nets_factory.create_model(name, num_classes=3, batch_norm_decay=0.5)
+    monkeypatch.setattr(convolution, "cpu_flags", lambda: {"avx2"})
+    found, kernels = [], []
+    for pays in (convolution._pays, lambda *unused: False):
+        monkeypatch.setattr(convolution, "_pays", pays)
+        step = tf.function(lambda: step_of(model, images, labels), autograph=False)
+        kernels.append(filter_gradients_of_onednn(step.get_concrete_function()))
+        found.append(step())
+    # 20 convolutions and the logits; plain are the root, three 3x3 with a stride, and the 3x3 of 64 channels.
+    assert kernels[1] == 21 and kernels[0] < 12
+    (logits, end_points, ours), (expected_logits, expected_points, expected) = found
+    np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-4)
+    assert list(end_points) == list(expected_points)
+    for variable, one, other in zip(model.trainable_variables, ours, expected, strict=True):
+        error = np.linalg.norm(one - other) / max(np.linalg.norm(other), 1e-6)
+        assert error < 2e-3, variable.name
+
+
+def test_inference_and_slims_graphs_keep_slims_convolution(monkeypatch):
+    def fail(*unused, **unused_too):
+        raise AssertionError("must not be called")
+
+    monkeypatch.setattr(convolution, "_convolve", fail)
+    images = tf.zeros([1, 8, 8, 256])
+    with slim.arg_scope([convolution.batch_norm], is_training=False):
+        function = tf.function(lambda: _layer(images), autograph=False)
+        assert function().shape == [1, 8, 8, 4]
+    with tf.Graph().as_default():
+        assert convolution.conv2d(tf.zeros([1, 8, 8, 256]), 4, 1, scope="one").shape == [1, 8, 8, 4]
+    with pytest.raises(AssertionError, match="must not be called"):
+        tf.function(lambda: _layer(images), autograph=False)()
+
+
+def _layer(images):
+    weights = tf.zeros([1, 1, 256, 4])
+    with tf.compat.v1.variable_scope("", custom_getter=lambda getter, name, **unused: weights):
+        return convolution.conv2d(images, 4, [1, 1], biases_initializer=None, scope="one")

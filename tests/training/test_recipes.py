@@ -1,0 +1,89 @@
+"""Recipes: each file holds what it says, and flags beside a recipe come first."""
+
+import dataclasses
+
+import pytest
+
+import command_line
+from command_line import UserError
+from data import catalog
+from nets import nets_factory
+from training import checks, recipes
+from training.config import TrainConfig
+
+WRITTEN = """
+description = "a try"
+
+[flags]
+model_name = "resnet_cifar_v1_20"
+batch_size = 7
+learning_rate_decay_steps = [3, 5]
+"""
+RECORD = {"command", "date", "machine", "versions", "seed", "minutes", "top_1", "count", "log"}
+
+
+def parse(*arguments):
+    """The config that the trainer's command line gives."""
+    found = []
+    with pytest.raises(SystemExit) as ending:
+        command_line.run(found.append, TrainConfig, arguments, preset=recipes.config_of_recipe)
+    return found[0] if found else ending.value.code
+
+
+@pytest.fixture
+def written(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(WRITTEN)
+    return str(path)
+
+
+def test_a_recipe_gives_the_defaults(written):
+    expected = dataclasses.replace(
+        TrainConfig(),
+        recipe=written,
+        model_name="resnet_cifar_v1_20",
+        batch_size=7,
+        learning_rate_decay_steps=(3, 5),
+    )
+    assert parse(f"--recipe={written}") == expected
+    assert parse() == TrainConfig()
+
+
+def test_flags_come_before_the_recipe(written):
+    config = parse("--batch_size=9", f"--recipe={written}", "--seed=3")
+    assert (config.batch_size, config.seed, config.model_name) == (9, 3, "resnet_cifar_v1_20")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[flags]\nbatch_sise = 3\n", "unknown flags batch_sise"),
+        ("description = 'nothing'\n", r"no table \[flags\]"),
+        ("[flags\n", "is not TOML"),
+        (None, "no file .* one of: .*cifar10_resnet_cifar_v1_20"),
+    ],
+    ids=["unknown flag", "no flags", "not TOML", "no file"],
+)
+def test_a_bad_recipe_is_one_line(tmp_path, content, message):
+    path = tmp_path / "bad.toml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        recipes.read_recipe(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", recipes.list_recipes())
+def test_every_recipe_can_be_followed(name):
+    """Its network, data set and numbers are ones that the trainer takes, and its records are whole."""
+    recipe = recipes.read_recipe(name)
+    config = recipes.config_of_recipe(TrainConfig(recipe=name))
+    nets_factory.find_network(config.model_name)
+    assert config.dataset_name in catalog.DATASETS
+    checks.check_given(config)
+    checks.check_resolved(config)
+    assert recipe["description"] and 0 < recipe["paper"]["top_1"] < 1
+    for record in recipe.get("records", []):
+        assert set(record) >= RECORD
+        assert record["count"] == {"cifar10": 10_000, "fashion_mnist": 10_000}[config.dataset_name]
+        assert (recipes.FOLDER / record["log"]).is_file()

@@ -1,0 +1,81 @@
+"""Recipes: files of flags, with the records of what they gave.
+
+A recipe is a TOML file in `recipes/`:
+
+    description = "ResNet-20 on CIFAR-10 in 24 epochs"
+    paper = {top_1 = 0.9125, source = "arXiv:1512.03385, table 6"}     # optional
+
+    [flags]                      # of train_image_classifier.py, by name
+    model_name = "resnet_cifar_v1_20"
+
+    [[records]]                  # one for each run to its end; none where it was never run here
+    date = 2026-11-24
+    seed = 0
+    top_1 = 0.9
+    ...
+"""
+
+import dataclasses
+import pathlib
+import tomllib
+
+from command_line import UserError
+from training.config import TrainConfig
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "recipes"
+
+
+def config_of_recipe(config):
+    """The config that a recipe asks for, as the defaults of the command line.
+
+    Args:
+      config: The TrainConfig of the command line.
+
+    Returns:
+      A TrainConfig with the flags of `config.recipe`; None where it names none.
+
+    Raises:
+      UserError: If there is no such recipe, or it holds something else than flags.
+    """
+    if config.recipe is None:
+        return None
+    flags = read_recipe(config.recipe)["flags"]
+    flags = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
+    return TrainConfig(**flags, recipe=config.recipe)
+
+
+def list_recipes():
+    """The names of the recipes in `recipes/`, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read_recipe(name):
+    """Reads a recipe.
+
+    Args:
+      name: The name of a file in `recipes/` without its ending, or a path that ends in .toml.
+
+    Returns:
+      The recipe's dict; its flags are those of TrainConfig.
+
+    Raises:
+      UserError: If there is no such file, it is not TOML, or a flag is unknown.
+    """
+    path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"--recipe={name}: no file {path}; expected a path that ends in .toml, or one of: "
+            f"{', '.join(list_recipes())}"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--recipe={name}: {path} is not TOML ({error}); see training/recipes.py for the form"
+        ) from error
+    known = {field.name for field in dataclasses.fields(TrainConfig)} - {"recipe"}
+    if not isinstance(recipe.get("flags"), dict):
+        raise UserError(f"--recipe={name}: {path} has no table [flags]; docs/recipes.md has the form")
+    if unknown := sorted(set(recipe["flags"]) - known):
+        raise UserError(f"--recipe={name}: {path} has unknown flags {', '.join(unknown)}; --help lists the known ones")
+    return recipe
