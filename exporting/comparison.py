@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError
+from data.preprocessing import images
 from exporting.network import CLASSES, INPUT, LOGITS, PROBABILITIES, named_outputs
 from exporting.pictures import FIRST_BATCHES
 
@@ -125,8 +126,8 @@ def compare(model, network, runtime, signatures, batches, tolerance, on_batch):
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def expect(images):
-        return named_outputs(model, *model(images), network.end_points)
+    def expect(inputs):
+        return named_outputs(model, *model(inputs), network.end_points)
 
     comparison = Comparison(tolerance)
     for number, batch in enumerate(batches):
@@ -135,7 +136,7 @@ def compare(model, network, runtime, signatures, batches, tolerance, on_batch):
         if number < len(FIRST_BATCHES) and "image_bytes" in signatures:
             comparison.check(expected, runtime.run({"image_bytes": batch.encoded}, "image_bytes"))
         if number == 0 and "raw_images" in signatures:  # One: pictures of several sizes make no tensor.
-            pixels = tf.io.decode_image(batch.encoded[0], channels=3, expand_animations=False).numpy()[None]
+            pixels = images.decode(batch.encoded[0], network.channels).numpy()[None]
             comparison.check(expected, runtime.run({"raw_images": network.in_layout(pixels)}, "raw_images"))
         on_batch(len(batch.images))
     return comparison

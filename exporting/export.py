@@ -1,7 +1,6 @@
 """A checkpoint written for other programs, and compared with what was written: what `export_model.py` runs."""
 
 import contextlib
-import functools
 import pathlib
 import sys
 
@@ -38,9 +37,7 @@ def export(config, show=lambda text: None):
     prefix, model, description = _load(config.checkpoint_path)
     dataset, split = _find_data(config, model, description)
     size = config.eval_image_size or description["preprocessing"]["image_size"] or model.default_image_size
-    preprocess = functools.partial(
-        preprocessing.get_preprocessing(description["preprocessing"]), output_height=size, output_width=size
-    )
+    preprocess = preprocessing.Preprocess(preprocessing.find_family(description["preprocessing"]), size, size)
     batches, count = _batches(config, dataset, split, preprocess, description["labels_offset"], size)
     network = _network(config, form, prefix, model, description, preprocess, size)
     show(

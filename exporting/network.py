@@ -17,7 +17,8 @@ class ExportedNetwork:
     Attributes:
       precision: "float32", "float16", "bfloat16" or "int8"; int8 is computed by what the format makes of a float32
         network.
-      input_shape: [None, size, size, 3], or [None, 3, size, size].
+      channels: Of the images: 3 for RGB, 1 for grey.
+      input_shape: [None, size, size, channels], or [None, channels, size, size].
       end_points: Names of the activations that come out too.
       description: JSON-able: format, precision, network, preprocessing, input, outputs, labels_offset, label_names.
     """
@@ -27,7 +28,7 @@ class ExportedNetwork:
 
         Args:
           folded: A `nets.folding.FoldedModel`.
-          preprocess: A function of uint8 [height, width, 3] to float32 [size, size, 3].
+          preprocess: A `data.preprocessing.Preprocess`.
           size: Height and width of the network's input.
           precision, end_points: As the attributes.
           input_format: NHWC or NCHW.
@@ -40,7 +41,8 @@ class ExportedNetwork:
         self._preprocess = preprocess
         self._nchw = input_format == "NCHW"
         self.precision = precision
-        self.input_shape = [None, 3, size, size] if self._nchw else [None, size, size, 3]
+        self.channels = folded.settings["input_channels"]
+        self.input_shape = self._shape(size)
         self.end_points = end_points
         taken = {CLASSES, PROBABILITIES, LOGITS, FEATURES} & set(end_points)
         if taken:
@@ -58,8 +60,13 @@ class ExportedNetwork:
             },
         }
 
+    @property
+    def pixels_shape(self):
+        """Shape of decoded images before they are preprocessed: of any height and width."""
+        return self._shape(None)
+
     def in_layout(self, images):
-        """An array of images [batch, height, width, 3] in the layout that the export takes."""
+        """An array of images [batch, height, width, channels] in the layout that the export takes."""
         return np.ascontiguousarray(images.transpose([0, 3, 1, 2])) if self._nchw else images
 
     def function_of_weights(self):
@@ -91,19 +98,16 @@ class ExportedNetwork:
 
     def preprocess_bytes(self, encoded):
         """Decodes and preprocesses image files: string [batch] -> float32 of `input_shape`."""
-
-        def one(file):
-            # As `data.records` decodes: the bytes decide what they are, grey becomes RGB, alpha is dropped.
-            image = tf.io.decode_image(file, channels=3, expand_animations=False)
-            return self._preprocess(tf.ensure_shape(image, [None, None, 3]))
-
-        return self._as_input(_map(one, encoded))
+        return self._as_input(_map(self._preprocess.from_encoded, encoded))
 
     def preprocess_pixels(self, pixels):
-        """Preprocesses decoded images of one size: uint8 [batch, height, width, 3] (or NCHW), any height and width."""
+        """Preprocesses decoded images of one size: uint8 of `pixels_shape`."""
         if self._nchw:
             pixels = tf.transpose(pixels, [0, 2, 3, 1])
         return self._as_input(_map(self._preprocess, pixels))
+
+    def _shape(self, size):
+        return [None, self.channels, size, size] if self._nchw else [None, size, size, self.channels]
 
     def _as_input(self, images):
         if self._nchw:

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     """Some pictures; `labels` is None where there are none.
 
     Attributes:
-      images: float32 [batch, size, size, 3], preprocessed.
+      images: float32 [batch, size, size, channels], preprocessed.
       encoded: bytes object [batch], the image files.
       labels: int32 [batch], of the network's classes, or None.
     """
@@ -35,7 +35,7 @@ def from_records(dataset, split, preprocess, labels_offset, count, batch_size):
     Args:
       dataset: A `data.catalog.Dataset`.
       split: Its split.
-      preprocess: A function of uint8 [height, width, 3] to float32 [size, size, 3].
+      preprocess: A `data.preprocessing.Preprocess`.
       labels_offset: Taken off each label.
       count: At most so many.
       batch_size: Of the later batches.
@@ -82,7 +82,7 @@ def generated(preprocess, size):
     borders = [0, *itertools.accumulate(FIRST_BATCHES), NUM_GENERATED]
     for start, stop in itertools.pairwise(borders):
         files = encoded[start:stop]
-        images = np.stack([preprocess(tf.io.decode_png(file, channels=3)).numpy() for file in files])
+        images = np.stack([preprocess.from_encoded(file).numpy() for file in files])
         yield Batch(images, np.array(files, object), None)
 
 
@@ -90,7 +90,7 @@ def for_calibration(dataset, preprocess, labels_offset, count):
     """Draws images of the training split, in an order that mixes the classes.
 
     Returns:
-      float32 [min(count, records), size, size, 3].
+      float32 [min(count, records), size, size, channels].
 
     Raises:
       UserError: If `count` is not at least 1.
@@ -104,7 +104,7 @@ def for_calibration(dataset, preprocess, labels_offset, count):
         batches = records.training_batches(
             dataset,
             split,
-            lambda image, seed: preprocess(image),
+            preprocess,
             batch_size=1,
             seed=0,
             labels_offset=labels_offset,

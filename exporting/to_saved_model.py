@@ -22,14 +22,13 @@ EXTRA_ASSETS = "assets.extra"
 def write(network, path, calibration=None):
     """Writes an ExportedNetwork as the folder `path`."""
     del calibration
-    pixels_shape = [None, 3, None, None] if network.input_shape[1] == 3 else [None, None, None, 3]
     image_bytes = _signature(
         lambda image_bytes: network.function(network.preprocess_bytes(image_bytes)),
         tf.TensorSpec([None], tf.string, name="image_bytes"),
     )
     raw_images = _signature(
         lambda raw_images: network.function(network.preprocess_pixels(raw_images)),
-        tf.TensorSpec(pixels_shape, tf.uint8, name="raw_images"),
+        tf.TensorSpec(network.pixels_shape, tf.uint8, name="raw_images"),
     )
     write_signatures(path, serving_default=network.function, image_bytes=image_bytes, raw_images=raw_images)
     folder = pathlib.Path(path) / EXTRA_ASSETS

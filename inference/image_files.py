@@ -94,15 +94,21 @@ def _from_stdin(data):
     return list_images([line for line in map(str.strip, lines) if line and line != STDIN])
 
 
+def printable(name):
+    """The name of a file as UTF-8 can have it: bytes that are no text, which a name may hold, become \\xNN."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def read_pixels(item, channels=3):
     """Reads and decodes an image.
 
     Every kind of file becomes what it would be in a record: grey is spread over three channels, palettes are looked up,
-    CMYK is turned into RGB, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first picture.
+    CMYK is turned into RGB, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first picture. With
+    four channels alpha is the fourth, 255 where the file has none.
 
     Args:
       item: An ImageItem.
-      channels: 3, or 1 for the grey image.
+      channels: 3, 1 for the grey image, or 4.
 
     Returns:
       uint8 [height, width, channels].
@@ -111,8 +117,13 @@ def read_pixels(item, channels=3):
       BadFileError: If it cannot be read or is no whole image; its text is the reason alone.
     """
     data = _bytes_of(item)
+    # Whole and readable it must be in any case.
     encoded = encode_for_records(data).encoded
-    pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False).numpy()
+    if channels == 4:
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = np.asarray(image.convert("RGBA"))
+    else:
+        pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False).numpy()
     return _upright(pixels, data) if item.upright else pixels
 
 

@@ -28,10 +28,15 @@ def v2(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny_v2(tmp_path_factory, toy_dir):
-    """A checkpoint of resnet_cifar_v2_8, which is in the table while the module's tests run, at 32 pixels."""
+def tiny_network():
+    """The row resnet_cifar_v2_8, while the module's tests run."""
     with pytest.MonkeyPatch.context() as patch:
         row = nets_factory.Network(resnet_cifar.resnet_cifar_v2(8), "cifar")
         patch.setitem(nets_factory.NETWORKS, "resnet_cifar_v2_8", row)
-        folder = tmp_path_factory.mktemp("tiny_v2")
-        yield exporting_toys.make_checkpoint(folder, "resnet_cifar_v2_8", 32, "cifar", toy_dir)
+        yield "resnet_cifar_v2_8"
+
+
+@pytest.fixture(scope="module")
+def tiny_v2(tiny_network, tmp_path_factory, toy_dir):
+    """A checkpoint of resnet_cifar_v2_8 at 32 pixels."""
+    return exporting_toys.make_checkpoint(tmp_path_factory.mktemp("tiny_v2"), tiny_network, 32, "cifar", toy_dir)

@@ -1,5 +1,6 @@
 """What the tests of exporting share: a checkpoint with special values everywhere, and records of pictures."""
 
+import dataclasses
 import io
 import json
 import zlib
@@ -26,9 +27,9 @@ def special_value(name, shape):
     return random.normal(size=shape, scale=0.3)
 
 
-def make_checkpoint(folder, name, size, family, dataset_dir=None, **settings):
+def make_checkpoint(folder, name, size, family, dataset_dir=None, channels=3, **settings):
     """Writes a checkpoint as the trainer leaves it; returns its folder."""
-    model = nets_factory.create_model(name, len(CLASS_NAMES), **settings)
+    model = nets_factory.create_model(name, len(CLASS_NAMES), input_channels=channels, **settings)
     model.save(folder / "model.ckpt-1")
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n', encoding="utf-8")
     values = {name: special_value(name, variable.shape) for name, variable in model.variables_by_name.items()}
@@ -38,7 +39,7 @@ def make_checkpoint(folder, name, size, family, dataset_dir=None, **settings):
         folder,
         {
             "network": model.settings,
-            "preprocessing": preprocessing.PREPROCESSING[family].settings(size),
+            "preprocessing": dataclasses.replace(preprocessing.PREPROCESSING[family], channels=channels).settings(size),
             "labels_offset": 0,
             "label_names": list(CLASS_NAMES),
             "training": training,

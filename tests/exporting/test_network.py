@@ -1,7 +1,5 @@
 """What goes into every format: preprocessing inside, and names."""
 
-import functools
-
 import exporting_toys
 import numpy as np
 import pytest
@@ -20,7 +18,7 @@ def folded():
 
 
 def network(folded, family, size, input_format="NHWC"):
-    preprocess = functools.partial(preprocessing.get_preprocessing(family), output_height=size, output_width=size)
+    preprocess = preprocessing.Preprocess(preprocessing.find_family(family), size, size)
     return preprocess, ExportedNetwork(folded, preprocess, size, "float32", input_format, [], {"label_names": None})
 
 
@@ -53,7 +51,7 @@ def test_decoded_images_in_both_layouts(folded):
 
 
 def test_generated_pictures_are_the_same_each_time_and_not_flat():
-    preprocess = functools.partial(preprocessing.get_preprocessing("digits"), output_height=16, output_width=16)
+    preprocess = preprocessing.Preprocess(preprocessing.find_family("digits"), 16, 16)
     first, second = (list(pictures.generated(preprocess, 16)) for _ in range(2))
     assert [len(batch.images) for batch in first] == [1, 3, 4]
     for one, other in zip(first, second, strict=True):
