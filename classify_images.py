@@ -20,6 +20,8 @@ def main(config):
     def on_failure(name, reason):
         print(f"warning: {name}: {reason}", file=sys.stderr)
 
+    # A name that is no text is shown by its bytes; in JSON, such an escape is read as what Python makes of the name.
+    sys.stdout.reconfigure(errors="backslashreplace")
     with PRINTERS[config.format](sys.stdout) as printer:
         classified, failed = classify(config, printer.add, on_failure)
     if failed:

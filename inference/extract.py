@@ -7,7 +7,9 @@ import pathlib
 
 from command_line import UserError
 
+# What is in memory at most, and what an interruption takes away at most: a few minutes of a large network on a CPU.
 _BYTES_OF_PART = 64 * 2**20
+_IMAGES_OF_PART = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,9 @@ def extract(config, show, on_failure):
                 progress.advance(len(batch.items) + len(batch.failures))
             parts.add(part)
     failed = len(parts.failures())
+    if not parts.count():
+        parts.drop()
+        raise UserError(f"no image of {', '.join(config.images)} could be read, so {config.output} is not written")
     count = parts.finish(config.output, shapes, source.labelled)
     return count, failed
 
@@ -106,10 +111,13 @@ def list_end_points(config):
     Raises:
       UserError: If the checkpoint or the network is unknown.
     """
-    from nets import checkpoints, nets_factory, receptive_field
+    from inference import network
+    from nets import nets_factory, receptive_field
 
+    if config.image_size is not None and config.image_size < 1:
+        raise UserError(f"--image_size is {config.image_size}, expected at least 1")
     if config.checkpoint_path:
-        description = checkpoints.read_description(checkpoints.find(config.checkpoint_path))
+        _, description = network.describe(config.checkpoint_path, config.model_name)
         settings = dict(description["network"])
         recorded_size = description["preprocessing"].get("image_size")
     elif config.model_name:
@@ -120,11 +128,11 @@ def list_end_points(config):
         raise UserError("--list_end_points needs --checkpoint_path or --model_name")
     row = nets_factory.find_network(settings["model_name"])
     size = config.image_size or recorded_size or row.default_image_size
-    network = receptive_field.trace(image_size=size, **settings)
+    traced = receptive_field.trace(image_size=size, **settings)
     rows = []
-    for name, tensor in network.end_points.items():
+    for name, tensor in traced.end_points.items():
         shape = tuple(tensor.shape[1:])
-        field = network.fields.get(tensor.name)
+        field = traced.fields.get(tensor.name)
         rows.append((name.removeprefix(f"{settings['model_name']}/"), shape, shape[-1], field and field.stride))
     return rows
 
@@ -176,4 +184,4 @@ def _shapes(extractor, trained):
 
 def _batches_of_part(shapes, batch_size):
     bytes_of_batch = sum(4 * math.prod(shape) for shape in shapes.values()) * batch_size
-    return max(1, _BYTES_OF_PART // bytes_of_batch)
+    return max(1, min(_BYTES_OF_PART // bytes_of_batch, _IMAGES_OF_PART // batch_size))

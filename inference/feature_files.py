@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 
 from command_line import UserError
+from inference.image_files import printable
 
 NAME, LABEL = "name", "label"
 _FAILURES = "failures"
@@ -87,6 +88,14 @@ class Parts:
         np.savez(unfinished, **part.arrays())
         os.replace(unfinished, path)
 
+    def count(self):
+        """The number of images in all parts."""
+        return sum(len(_array(path, NAME)) for path in self.paths)
+
+    def drop(self):
+        """Removes the folder and all parts."""
+        shutil.rmtree(self.folder)
+
     def failures(self):
         """Tuples (name, reason) of all parts."""
         return [tuple(row) for part in self.paths for row in _array(part, _FAILURES).tolist()]
@@ -105,12 +114,12 @@ class Parts:
         output = pathlib.Path(output)
         part = output.with_name(f".{output.name}.part")
         try:
-            count = sum(len(_array(path, NAME)) for path in self.paths)
+            count = self.count()
             WRITERS[output.suffix](part, self.paths, count, shapes, labelled)
             os.replace(part, output)
         finally:
             part.unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        self.drop()
         return count
 
 
@@ -178,7 +187,7 @@ def _write_tfrecord(path, parts, count, shapes, labelled):
             for index, name in enumerate(arrays[NAME]):
                 example = tf.train.Example()
                 feature = example.features.feature
-                feature["image/filename"].bytes_list.value.append(str(name).encode())
+                feature["image/filename"].bytes_list.value.append(os.fsencode(name))
                 if labelled:
                     feature[LABEL_KEY].int64_list.value.append(int(arrays[LABEL][index]))
                 for end_point in shapes:
@@ -199,7 +208,7 @@ def _write_parquet(path, parts, count, shapes, labelled):
     with parquet.ParquetWriter(path, pyarrow.schema(fields)) as writer:
         for part in parts:
             with np.load(part) as arrays:
-                columns = [pyarrow.array(arrays[NAME].tolist(), pyarrow.string())]
+                columns = [pyarrow.array([printable(name) for name in arrays[NAME].tolist()], pyarrow.string())]
                 if labelled:
                     columns.append(pyarrow.array(arrays[LABEL]))
                 for name, kind in lists.items():

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError
+from inference.image_files import printable
 
 _DOTS_PER_INCH = 100
 _SIDE_INCHES = 3.6
@@ -135,8 +136,9 @@ def _draw(path, picture, heat, result):
     # What says nothing for the class stays as it is.
     seen.imshow(smooth, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * np.sqrt(smooth), interpolation="bilinear")
     name = first["name"] or f"class {first['class_id']}"
-    seen.set_title(f"where it sees: {name} ({first['probability']:.1%})", fontsize=9)
+    seen.set_title(f"where it sees: {name} ({first['probability']:.1%})", fontsize=9, parse_math=False)
     for axes in (shown, seen):
         axes.set_axis_off()
-    figure.suptitle(pathlib.Path(result["image"]).name, fontsize=10)
+    # Without parse_math, which would take the text between two $ for a formula.
+    figure.suptitle(printable(pathlib.Path(result["image"]).name), fontsize=10, parse_math=False)
     figure.savefig(path, format="png")

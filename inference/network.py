@@ -48,14 +48,7 @@ def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=N
     """
     if image_size is not None and image_size < 1:
         raise UserError(f"--image_size is {image_size}, expected at least 1")
-    prefix = checkpoints.find(checkpoint_path)
-    if model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
-        description = _foreign(prefix, model_name)
-    else:
-        description = checkpoints.read_description(prefix)
-    recorded_name = description["network"]["model_name"]
-    if model_name not in (None, recorded_name):
-        raise UserError(f"--model_name is {model_name}, but {prefix} is a {recorded_name}; leave the flag out")
+    prefix, description = describe(checkpoint_path, model_name)
     # The weights do not depend on the layout, which on a CPU can only be this.
     model = nets_factory.create_model(**description["network"] | {"data_format": "NHWC"})
     model.restore(prefix)
@@ -65,6 +58,28 @@ def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=N
     channels = model.settings.get("input_channels", 3)
     preprocess = _preprocess(settings, size, channels)
     return TrainedNetwork(model, preprocess, size, channels, description["label_names"], prefix)
+
+
+def describe(checkpoint_path, model_name=None):
+    """Finds a checkpoint and what its model.json says, or would say of a foreign one by the name of its network.
+
+    Args:
+      checkpoint_path, model_name: As in `load`.
+
+    Returns:
+      The prefix, and a dict with at least "network", "preprocessing" and "label_names".
+
+    Raises:
+      UserError: If the checkpoint is missing or damaged, or is not of that name.
+    """
+    prefix = checkpoints.find(checkpoint_path)
+    if model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
+        return prefix, _foreign(prefix, model_name)
+    description = checkpoints.read_description(prefix)
+    recorded_name = description["network"]["model_name"]
+    if model_name not in (None, recorded_name):
+        raise UserError(f"--model_name is {model_name}, but {prefix} is a {recorded_name}; leave the flag out")
+    return prefix, description
 
 
 def _foreign(prefix, model_name):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -44,6 +45,17 @@ def test_json_stays_whole_beside_a_bad_image(with_bad_image):
     first, second = run.stderr.splitlines()
     assert first.startswith(f"warning: {bad}: no image that can be read")
     assert second == "error: 1 of 2 images could not be read"
+
+
+def test_names_that_are_no_text_come_out(checkpoint, _photos, tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(path, "wb") as file:
+        file.write((_photos / "a.png").read_bytes())
+    run = classify(f"--checkpoint_path={checkpoint}", "--format=json", f"--explain={tmp_path}/seen", tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    (result,) = json.loads(run.stdout)
+    assert os.fsencode(result["image"]) == path
+    assert os.listdir(os.fsencode(tmp_path / "seen")) == [b"caf\xe9.png"]
 
 
 def test_csv_from_paths_on_stdin(checkpoint, _photos):

@@ -171,6 +171,41 @@ def test_images_keep_their_names_and_bad_ones_are_left_out(checkpoint, photos, t
     assert arrays["block2"].shape == (3, 16, 16, 32)
 
 
+def test_nothing_is_written_where_nothing_can_be_read(checkpoint, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.png").write_bytes(b"junk")
+    with pytest.raises(UserError, match="no image of .*images could be read, so .*f.npz is not written"):
+        run(checkpoint, tmp_path / "f.npz", images)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_an_interruption_takes_away_no_more_than_a_part(checkpoint, dataset, tmp_path, monkeypatch):
+    """Vectors are small: all of a data set's could be one part."""
+    monkeypatch.setattr(extraction, "_IMAGES_OF_PART", 8)
+    paths = []
+    monkeypatch.setattr(feature_files.Parts, "finish", lambda parts, *unused: paths.extend(parts.paths))
+    run(checkpoint, tmp_path / "f.npz", dataset, end_points="global_pool", batch_size=3)
+    assert [len(loaded(path)["name"]) for path in paths] == [6, 5]
+
+
+@pytest.mark.parametrize("ending", ["npz", "tfrecord", "parquet"])
+def test_names_that_are_no_text_are_kept(ending, checkpoint, photos, tmp_path):
+    if ending == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet", reason="needs the [parquet] extra")
+    path = os.fsencode(photos) + b"/caf\xe9.png"
+    os.rename(photos / "a.png", path)
+    output = tmp_path / f"f.{ending}"
+    assert run(checkpoint, output, os.fsdecode(path)) == ((1, 0), [])
+    if ending == "npz":
+        assert os.fsencode(str(loaded(output)["name"][0])) == path
+    elif ending == "tfrecord":
+        (record,) = tf.data.TFRecordDataset(str(output)).as_numpy_iterator()
+        assert tf.train.Example.FromString(record).features.feature["image/filename"].bytes_list.value[:] == [path]
+    else:
+        assert parquet.read_table(output)["name"].to_pylist() == [f"{photos}/caf\\xe9.png"]
+
+
 def test_record_files_need_no_description(checkpoint, dataset, tmp_path):
     run(checkpoint, tmp_path / "set.npz", dataset)
     run(checkpoint, tmp_path / "files.npz", f"{dataset}/*.tfrecord")
@@ -252,3 +287,15 @@ def test_end_points_of_a_checkpoint_are_those_of_its_settings(tmp_path):
     assert list(rows) == known
     with pytest.raises(UserError, match="--list_end_points needs --checkpoint_path or --model_name"):
         list_end_points(ExtractConfig())
+    with pytest.raises(UserError, match="--image_size is 0, expected at least 1"):
+        list_end_points(ExtractConfig(model_name="resnet_v2_18", image_size=0))
+
+
+def test_end_points_of_a_foreign_checkpoint(checkpoint, tmp_path):
+    for path in checkpoint.iterdir():
+        if path.name != "model.json":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = list_end_points(ExtractConfig(checkpoint_path=tmp_path, model_name="resnet_cifar_v1_8"))
+    assert rows == list_end_points(ExtractConfig(checkpoint_path=checkpoint))
+    with pytest.raises(UserError, match="--model_name is resnet_v1_50, but .* is a resnet_cifar_v1_8"):
+        list_end_points(ExtractConfig(checkpoint_path=checkpoint, model_name="resnet_v1_50"))
