@@ -29,6 +29,7 @@ def import_weights(config, show=lambda text: None):
     from weights import foreign, formats, mapping, verification
 
     output = pathlib.Path(config.output)
+    _check_numbers(config)
     _check_output(output, config.overwrite)
     library = formats.FORMATS[config.source_format]
     structure = _structure(config, library)
@@ -40,7 +41,11 @@ def import_weights(config, show=lambda text: None):
     reverse = library.reverse_channels(structure, preprocessing["name"])
     values = mapping.to_ours(library, structure, source.tensors, projections, reverse)
     num_classes = mapping.number_of_classes(library, structure, source.tensors, projections)
-    names = _label_names(config, source, num_classes)
+    offset = config.labels_offset
+    if offset is None:
+        # Slim's ImageNet records have a background of label 0, which a network of 1000 classes leaves out.
+        offset = 1 if num_classes == 1000 else 0
+    names = _label_names(config, num_classes, offset)
     model = nets_factory.create_model(structure.model_name, num_classes, **settings)
     mapping.check_shapes(values, model.variables_by_name)
     for name, variable in model.variables_by_name.items():
@@ -59,10 +64,6 @@ def import_weights(config, show=lambda text: None):
             library, structure, source, model, preprocessing, config.tolerance
         )
         show(verification.describe(result["verification"]))
-    offset = config.labels_offset
-    if offset is None:
-        # Slim's ImageNet records have a background of label 0, which a network of 1000 classes leaves out.
-        offset = 1 if num_classes == 1000 else 0
     description = {
         "network": model.settings,
         "preprocessing": preprocessing,
@@ -74,6 +75,13 @@ def import_weights(config, show=lambda text: None):
     _write(output, model, description)
     show(f"wrote {output}")
     return result
+
+
+def _check_numbers(config):
+    for flag, least in (("labels_offset", 0), ("image_size", 1), ("tolerance", 0)):
+        value = getattr(config, flag)
+        if value is not None and not value >= least:
+            raise UserError(f"--{flag} is {value}, expected at least {least}")
 
 
 def _check_output(output, overwrite):
@@ -114,15 +122,20 @@ def _preprocessing(config, library, structure, source):
     return preprocessing.from_settings({"name": name, **numbers}).settings(config.image_size or image_size)
 
 
-def _label_names(config, source, num_classes):
-    """The names of the classes: of --labels, else of the labels.json in the source's folder, else None."""
+def _label_names(config, num_classes, offset):
+    """The names of the classes: of --labels, else of the labels.json in the source's folder, else None.
+
+    A file may name a data set's labels, of which the network leaves out the first `offset`.
+    """
     path = config.labels
     beside = pathlib.Path(config.source) / "labels.json"
-    if path is None and beside.is_file():
+    if path is None and beside.is_file() and num_classes:
         path = beside
     if path is None:
         return None
     names = _read_names(pathlib.Path(path))
+    if num_classes and len(names) == num_classes + offset:
+        names = names[offset:]
     if len(names) != num_classes:
         raise UserError(
             f"{path} names {len(names)} classes, but the weights have {num_classes}; give the file of these"
@@ -131,11 +144,13 @@ def _label_names(config, source, num_classes):
 
 
 def _read_names(path):
-    """Names from a text file of one a line, or JSON: a list, or an object of class number -> name."""
+    """Names from a text file of one a line, bare or as Slim numbers them (0:tench), or JSON: a list, or an object."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
-            return text.splitlines()
+            lines = text.splitlines()
+            numbered = lines and all(line.startswith(f"{number}:") for number, line in enumerate(lines))
+            return [line.partition(":")[2] for line in lines] if numbered else lines
         names = json.loads(text)
         if isinstance(names, dict):
             names = [names[str(number)] for number in range(len(names))]

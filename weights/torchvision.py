@@ -8,6 +8,7 @@ https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/resnet
 
 import json
 import pickle
+import re
 
 import numpy as np
 
@@ -32,6 +33,8 @@ LEAVES = {
 }
 _PLAIN, _AVERAGED = ("state_dict", "model"), ("state_dict_ema", "model_ema")
 _COUNTERS = ("num_batches_tracked", "n_averaged")
+# Of timm: resnet50, and the names of the same network under which it keeps older weights.
+_PLAIN_ARCHITECTURE = re.compile(r"(tv_|ssl_|swsl_|gluon_)?resnet\d*(_v1b)?")
 
 
 def read(path, use_moving_averages):
@@ -43,7 +46,7 @@ def read(path, use_moving_averages):
       use_moving_averages: Whether to take the averages.
 
     Returns:
-      A Foreign, whose facts are timm's "pretrained_cfg" where a config.json has it.
+      A Foreign, whose facts are timm's "architecture" and "pretrained_cfg" where a config.json has them.
 
     Raises:
       UserError: If the file is damaged, holds more than tensors, or an extra is missing.
@@ -72,7 +75,7 @@ def _open_folder(folder):
                 facts = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
             except ValueError as error:
                 raise damaged(config, error) from error
-            return {key: facts[key] for key in ("pretrained_cfg",) if key in facts}, folder / name
+            return {key: facts[key] for key in ("architecture", "pretrained_cfg") if key in facts}, folder / name
     raise UserError(f"no model.safetensors or pytorch_model.bin in folder {folder}; give the file itself")
 
 
@@ -151,7 +154,14 @@ def from_ours(place, quantity, value):
 
 
 def settings(structure, source):
-    """Arguments of `create_model`: the root pool is padded on both sides."""
+    """Arguments of `create_model`: the root pool is padded on both sides.
+
+    Raises:
+      UserError: If timm's config.json names another architecture; some share every tensor (resnetaa50, resnetblur50).
+    """
+    architecture = source.facts.get("architecture", "resnet")
+    if not _PLAIN_ARCHITECTURE.fullmatch(architecture):
+        raise UserError(f"the weights are a {architecture}'s, as config.json says; expected a plain resnet of timm's")
     return {"root_pool_padding": "symmetric"}
 
 

@@ -120,6 +120,21 @@ def test_labels_in_every_form(tmp_path, source, labels):
         assert checkpoints.read_description(tmp_path / "ours")["label_names"] == names
 
 
+def test_labels_as_slim_numbers_them(tmp_path, source, labels):
+    """dataset_utils.write_label_file of research/slim writes "%d:%s\\n"; a name may have a colon of its own."""
+    names = [*labels.read_text().splitlines()[:-1], "ratio 4:3"]
+    (tmp_path / "slim.txt").write_text("".join(f"{number}:{name}\n" for number, name in enumerate(names)))
+    imported(source, tmp_path / "ours", labels=tmp_path / "slim.txt")
+    assert checkpoints.read_description(tmp_path / "ours")["label_names"] == names
+    # Those of a data set with a background, which the network leaves out.
+    with_background = ["background", *names]
+    (tmp_path / "slim.txt").write_text("".join(f"{number}:{name}\n" for number, name in enumerate(with_background)))
+    imported(source, tmp_path / "ours", labels=tmp_path / "slim.txt", labels_offset=1, overwrite=True)
+    assert checkpoints.read_description(tmp_path / "ours")["label_names"] == names
+    with pytest.raises(UserError, match="names 8 classes, but the weights have 7"):
+        imported(source, tmp_path / "ours", labels=tmp_path / "slim.txt", overwrite=True)
+
+
 @pytest.mark.parametrize(
     "name, text, message",
     [
@@ -135,6 +150,19 @@ def test_labels_that_do_not_fit(tmp_path, source, name, text, message):
         imported(source, tmp_path / "ours", labels=tmp_path / name)
     with pytest.raises(UserError, match="absent.txt cannot be read"):
         imported(source, tmp_path / "ours", labels=tmp_path / "absent.txt")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"image_size": 0}, "--image_size is 0, expected at least 1"),
+        ({"labels_offset": -1}, "--labels_offset is -1, expected at least 0"),
+        ({"tolerance": float("nan")}, "--tolerance is nan, expected at least 0"),
+    ],
+)
+def test_numbers_out_of_range(tmp_path, source, changes, message):
+    with pytest.raises(UserError, match=message):
+        imported(source, tmp_path / "ours", **changes)
 
 
 def test_a_source_that_is_not_there(tmp_path):
