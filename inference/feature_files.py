@@ -37,7 +37,7 @@ class Part:
 
     def arrays(self):
         """Everything as arrays by key."""
-        arrays = {NAME: np.array([item.name for item in self._items], np.str_)}
+        arrays = {NAME: np.array([item.filename or item.name for item in self._items], np.str_)}
         if self._labelled:
             arrays[LABEL] = np.array([item.label for item in self._items], np.int64)
         arrays[_FAILURES] = np.array(self._failures, np.str_).reshape(-1, 2)
@@ -178,6 +178,7 @@ def _write_tfrecord(path, parts, count, shapes, labelled):
     import tensorflow as tf
 
     from data.record_errors import LABEL_KEY
+    from inference.sources import FILENAME_KEY
 
     del count
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -187,7 +188,7 @@ def _write_tfrecord(path, parts, count, shapes, labelled):
             for index, name in enumerate(arrays[NAME]):
                 example = tf.train.Example()
                 feature = example.features.feature
-                feature["image/filename"].bytes_list.value.append(os.fsencode(name))
+                feature[FILENAME_KEY].bytes_list.value.append(os.fsencode(name))
                 if labelled:
                     feature[LABEL_KEY].int64_list.value.append(int(arrays[LABEL][index]))
                 for end_point in shapes:

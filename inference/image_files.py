@@ -24,9 +24,10 @@ class ImageItem(NamedTuple):
     """One image to read.
 
     Attributes:
-      name: What it is called in results: its path, or file and number of a record.
+      name: Where it is: its path, or file and number of a record.
       data: The bytes of its file; None while they are still in the file `name`.
       label: Class number; None when not known.
+      filename: What a record calls it (image/filename); None for files, and for records without.
       upright: Whether the camera's orientation is followed: for files, which people see so, and not for records,
         which hold what networks are trained on.
     """
@@ -34,6 +35,7 @@ class ImageItem(NamedTuple):
     name: str
     data: bytes | None = None
     label: int | None = None
+    filename: str | None = None
     upright: bool = True
 
 

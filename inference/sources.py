@@ -13,6 +13,7 @@ from data import catalog
 from data.record_errors import IMAGE_KEY, LABEL_KEY, DataError, count_fault
 from inference.image_files import ImageItem, list_images
 
+FILENAME_KEY = "image/filename"
 _RECORDS_BY_NAME = re.compile(r"\.tfrecords?\b|-\d{5}-of-\d{5}$")
 
 
@@ -124,9 +125,10 @@ def _item(path, number, record):
     try:
         features = tf.train.Example.FromString(record).features.feature
         (data,), (label,) = features[IMAGE_KEY].bytes_list.value, features[LABEL_KEY].int64_list.value
+        filename = os.fsdecode(b"".join(features[FILENAME_KEY].bytes_list.value)) if FILENAME_KEY in features else None
     except Exception:  # protobuf's DecodeError, for which TensorFlow has no public name, and keys without a value.
         raise DataError(
             f"{path}, record {number} (counted from 0): expected a tf.train.Example with one {IMAGE_KEY} and one "
             f"{LABEL_KEY}; --verify of download_and_convert_data.py says more"
         ) from None
-    return ImageItem(name, data, label, upright=False)
+    return ImageItem(name, data, label, filename, upright=False)

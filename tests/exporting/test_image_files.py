@@ -19,7 +19,7 @@ def probabilities_of(checkpoint, paths):
     return np.array([[row["probability"] for row in predictions] for predictions in rows])
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_image_files_get_the_probabilities_that_classify_images_gives(channels, tiny_network, tmp_path):
     checkpoint = exporting_toys.make_checkpoint(tmp_path / "run", tiny_network, 32, "digits", channels=channels)
     kinds = {3: {"a.jpeg": "RGB", "b.png": "RGB", "c.gif": "P", "d.png": "RGBA", "e.jpeg": "L", "f.png": "I;16"},
@@ -42,6 +42,7 @@ def test_image_files_get_the_probabilities_that_classify_images_gives(channels, 
     np.testing.assert_allclose(outputs["probabilities"], probabilities_of(checkpoint, paths), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_grey_network_is_quantized_on_grey_records(tiny_network, toy_dir, tmp_path):
     checkpoint = exporting_toys.make_checkpoint(tmp_path / "run", tiny_network, 32, "digits", toy_dir, channels=1)
     result = export(exporting_toys.config(checkpoint, "tflite", tmp_path / "model.tflite", precision="int8"))

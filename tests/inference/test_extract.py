@@ -212,6 +212,22 @@ def test_record_files_need_no_description(checkpoint, dataset, tmp_path):
     assert (tmp_path / "set.npz").read_bytes() == (tmp_path / "files.npz").read_bytes()
 
 
+def test_records_that_know_their_file_keep_its_name(checkpoint, dataset, tmp_path):
+    """Slim's ImageNet records do (build_imagenet_data.py: image/filename)."""
+    record = next(tf.data.TFRecordDataset(str(dataset / "toy_test-0.tfrecord")).as_numpy_iterator())
+    example = tf.train.Example.FromString(record)
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        writer.write(record)
+        example.features.feature["image/filename"].bytes_list.value.append(b"n01440764_10026.JPEG")
+        writer.write(example.SerializeToString())
+        example.features.feature["image/encoded"].bytes_list.value[:] = [b"junk"]
+        writer.write(example.SerializeToString())
+    counts, ((failed, _),) = run(checkpoint, tmp_path / "f.npz", tmp_path / "a.tfrecord")
+    assert counts == (2, 1)
+    assert loaded(tmp_path / "f.npz")["name"].tolist() == [f"{tmp_path}/a.tfrecord:0", "n01440764_10026.JPEG"]
+    assert failed == f"{tmp_path}/a.tfrecord:2"  # Where it is.
+
+
 def test_a_missing_record_is_an_error(checkpoint, dataset, tmp_path):
     for path in dataset.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
