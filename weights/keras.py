@@ -46,7 +46,8 @@ def names(structure, tensors, projections):
 
     Both generations of names are known; which it is, and what the last layer is called, shows in the file.
     """
-    old = any(name.startswith("bn_conv1/") for name in tensors)
+    # Keras had no v2 yet when the old names were given.
+    old = structure.version == 1 and any(name.startswith("bn_conv1/") for name in tensors)
     dense = [name for name, value in tensors.items() if name.endswith("/kernel") and value.ndim == 2]
     head = dense[0].removesuffix("/kernel") if len(dense) == 1 else "predictions"
     found = {}

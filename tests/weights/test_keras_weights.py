@@ -157,6 +157,15 @@ def test_old_names_are_the_same_places(tmp_path, v1):
     assert keras_weights.settings(structure, keras_weights.read(source, False))["batch_norm_epsilon"] == 0.003
 
 
+def test_a_v1_file_with_old_names_lacks_what_v2_is_called_today():
+    tensors = {"conv1/kernel": np.zeros([7, 7, 3, 64]), "bn_conv1/gamma": np.zeros([64])}
+    missing, unexpected = mapping.compare_names(
+        keras_weights, places.structure_of("resnet_v2_50"), tensors, "where_shapes_differ"
+    )
+    assert {"conv1_conv/kernel", "conv2_block1_preact_bn/gamma", "post_bn/beta"} <= set(missing)
+    assert unexpected == ["bn_conv1/gamma", "conv1/kernel"] and not any("None" in name for name in missing)
+
+
 @pytest.mark.slow
 def test_old_names_and_an_old_epsilon(tmp_path, v1):
     source = write_tensorflow_js(tmp_path / "js", with_old_names(v1), old_layers(epsilon=0.001))
