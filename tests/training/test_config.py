@@ -54,7 +54,7 @@ def test_what_resolving_leaves_open():
         *("dataset_dir", "max_number_of_steps", "json", "dataset_num_private_threads", "data_service_address"),
         *("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
         *("warmup_steps", "warmup_images", "num_steps_per_decay", "num_images_per_decay", "base_batch_size"),
-        *("eval_every_steps", "stop_at_top_1", "profile_steps"),
+        *("eval_every_steps", "stop_at_top_1", "profile_steps", "recipe"),
         *("clip_gradient_norm", "moving_average_decay"),
         *("checkpoint_path", "checkpoint_exclude_scopes", "trainable_scopes"),
     }
@@ -167,7 +167,7 @@ def test_only_what_cannot_make_it_another_run_may_differ(field):
     """Where and how long it trains, and what it shows and keeps, may change; what decides the weights may not."""
     free = {"train_dir", "dataset_dir", "eval_split_name", "max_number_of_steps", "num_epochs", "json"}
     free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "max_to_keep"}
-    free |= {"eval_every_steps", "best_metric", "stop_at_top_1", "profile_steps"}
+    free |= {"eval_every_steps", "best_metric", "stop_at_top_1", "profile_steps", "recipe"}
     free |= {"dataset_num_private_threads", "data_service_address"}
     before = resolve(TrainConfig())
     changed = dataclasses.replace(before, **{field.name: "other"})
