@@ -21,7 +21,12 @@ class UserError(ValueError):
     """An error that the user can mend.
 
     Its message is one line that says what was wrong, where, what was expected and how to mend it.
+
+    Attributes:
+      status: The exit status of a script that it ends.
     """
+
+    status = 1
 
 
 def run(main, config_class, args=None, preset=None):
@@ -43,7 +48,7 @@ def run(main, config_class, args=None, preset=None):
         status = _call(main, config)
         sys.stdout.flush()
     except UserError as error:
-        sys.exit(_report(error))
+        sys.exit(_report(error, error.status))
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: nothing is left to say, and Python must not say it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

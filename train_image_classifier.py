@@ -13,6 +13,10 @@ from training.recipes import config_of_recipe
 
 def main(config):
     """Trains; returns 130 when interrupted."""
+    if config.max_restarts:
+        from training.restarts import run_again_and_again
+
+        return run_again_and_again(config.max_restarts)
     from nets import checkpoints
     from training.evaluation import describe
     from training.loop import train

@@ -51,6 +51,8 @@ def training_batches(
     num_private_threads=None,
     mixing=_NO_MIXING,
     service_address=None,
+    worker=0,
+    num_workers=1,
 ):
     """Endless batches that hold every record once an epoch, in a new order each epoch.
 
@@ -76,10 +78,14 @@ def training_batches(
       mixing: A `mixing.Mixing`; labels are then float32 [batch_size, classes], each class's part of the image.
       service_address: grpc://HOST:PORT of a tf.data service whose workers do the work; see `data.service`.
         The batches are the same.
+      worker: Whose part of each batch to give, of `num_workers` parts that make up the whole.
+      num_workers: Parts of a batch, each of batch_size / num_workers images. A part holds as many images from the
+        front as from the back, image k with image batch_size - 1 - k, which mixing pairs.
     Returns:
-      A tf.data.Dataset of (images float32 [batch_size, ...], labels int32 [batch_size]).
+      A tf.data.Dataset of (images float32 [batch_size / num_workers, ...], labels int32 of as many).
     Raises:
-      UserError: If the split or its files do not exist, or labels_offset leaves no class.
+      UserError: If the split or its files do not exist, labels_offset leaves no class, or a batch cannot be
+        divided so.
       DataError: If a cached split is corrupt or its count is wrong. Else `explain_errors` raises it in the
         loop.
     """
@@ -91,31 +97,47 @@ def training_batches(
     count = dataset.num_records(split)
     shuffle_buffer = shuffle_buffer or (count if source.in_memory else _SHUFFLE_BUFFER)
     first_position = first_step * batch_size
+    if num_workers > 1 and batch_size % (2 * num_workers):
+        raise UserError(
+            f"batch_size is {batch_size}, expected a multiple of {2 * num_workers}, twice the {num_workers} workers"
+        )
+
+    def is_own(position, *fields):
+        place = (position - first_position) % batch_size
+        return tf.minimum(place, batch_size - 1 - place) // (batch_size // (2 * num_workers)) == worker
+
+    def numbered_of(source):
+        numbered = _numbered(source, count, shuffle_buffer, seed, first_position)
+        # Other workers' images are left out before they are decoded.
+        return numbered.filter(is_own) if num_workers > 1 else numbered
+
+    own_size = batch_size // num_workers
     if service_address:
         # What is held would have to be sent; in file order the same records come, and are shuffled alike.
         source = RecordFiles(dataset, split, preprocess, labels_offset, in_file_order=source.in_memory)
 
         def make_stream(index):
-            # Other streams' images are left out before they are decoded.
-            def is_own(position, *fields):
+            # And so are other streams' images.
+            def is_in_stream(position, *fields):
                 return (position - first_position) // batch_size % service.STREAMS == index
 
-            numbered = _numbered(source, count, shuffle_buffer, seed, first_position).filter(is_own)
-            return _batches(source, numbered, seed, batch_size)
+            return _batches(source, numbered_of(source).filter(is_in_stream), seed, own_size)
 
         batches = service.distribute(make_stream, service_address)
     else:
-        numbered = _numbered(source, count, shuffle_buffer, seed, first_position)
-        batches = _batches(source, numbered, seed, batch_size)
+        batches = _batches(source, numbered_of(source), seed, own_size)
     if mixing.is_on:
         batches = _mixed(batches, mixing, dataset.num_classes - labels_offset, seed, first_step)
     return _finish(batches, num_private_threads)
 
 
-def evaluation_batches(dataset, split, preprocess, batch_size, labels_offset=0, num_private_threads=None):
+def evaluation_batches(
+    dataset, split, preprocess, batch_size, labels_offset=0, num_private_threads=None, worker=0, num_workers=1
+):
     """One pass over a split: every record once, in file order; the last batch holds what remains.
 
-    Args and errors as `training_batches`, but a function `preprocess` gets the image alone.
+    Args and errors as `training_batches`, but a function `preprocess` gets the image alone, and a worker gets whole
+    batches: every `num_workers`-th, from number `worker` on.
 
     Returns:
       A finite tf.data.Dataset of (images float32 [batch, ...], labels int32 [batch]). It fails when the
@@ -127,9 +149,12 @@ def evaluation_batches(dataset, split, preprocess, batch_size, labels_offset=0, 
         source = open_source(dataset, split, preprocess, labels_offset, cached_bytes=0)
     else:
         source = RecordFiles(dataset, split, preprocess, labels_offset)
-    examples = source.take_apart(source.in_order()).map(
-        source.example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
+    elements = source.take_apart(source.in_order())
+    if num_workers > 1:
+        # All records are read and counted by each worker, which decodes its own.
+        numbered = elements.enumerate().filter(lambda number, fields: number // batch_size % num_workers == worker)
+        elements = numbered.map(lambda number, fields: fields)
+    examples = elements.map(source.example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _finish(examples.batch(batch_size), num_private_threads)
 
 

@@ -51,6 +51,7 @@ def batch_norm(
     fused=None,
     data_format="NHWC",
     scope=None,
+    sync=False,
 ):
     """Normalizes each channel to zero mean and unit variance, then scales and shifts it.
 
@@ -80,6 +81,8 @@ def batch_norm(
       fused: Taken for Slim's sake: every setting runs the fused op.
       data_format: NHWC or NCHW.
       scope: Variable scope, "BatchNorm" when None.
+      sync: Whether, in the replica context of a tf.distribute strategy, statistics of the batch are taken over all
+        replicas, whose parts have to be of one size.
 
     Returns:
       Activations of the shape and dtype of `inputs`.
@@ -112,6 +115,8 @@ def batch_norm(
             by_batch = norm_on_cpu.batch_norm
             if activation_fn is not None:  # Without, this stands behind a convolution, and the two are fused.
                 by_averages = norm_on_cpu.batch_norm
+        if sync and tf.distribute.get_replica_context() and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            by_batch = _norm_over_replicas
         by_batch, by_averages = (
             functools.partial(function, images, gamma, beta, epsilon=epsilon, data_format=data_format)
             for function in (by_batch, by_averages)
@@ -166,6 +171,31 @@ def _by_mode(is_training, by_batch, by_averages, moving_mean, moving_variance, d
     if static is None:
         return tf.cond(is_training, train, infer)
     return train() if static else (infer()[0], None, None)
+
+
+def _norm_over_replicas(
+    images, gamma, beta, mean, variance, is_training, exponential_avg_factor, epsilon, data_format
+):
+    """As fused_batch_norm in training, with the statistics of the batch over all replicas."""
+    axes = [0, 1, 2] if data_format == "NHWC" else [0, 2, 3]
+    own_mean, own_variance = tf.nn.moments(tf.cast(images, tf.float32), axes, keepdims=True)
+    context = tf.distribute.get_replica_context()
+    moments = context.all_gather(tf.stack([own_mean, own_variance])[tf.newaxis], axis=0)
+    means, variances = moments[:, 0], moments[:, 1]
+    all_mean = tf.reduce_mean(means, axis=0)
+    # Not E[x^2] - E[x]^2, which cancels where the mean is large.
+    all_variance = tf.reduce_mean(variances + tf.math.squared_difference(means, all_mean), axis=0)
+    scale, offset = tf.reshape(gamma, own_mean.shape), tf.reshape(beta, own_mean.shape)
+    outputs = tf.nn.batch_normalization(
+        tf.cast(images, tf.float32), all_mean, all_variance, offset, scale, epsilon
+    )
+    count = tf.cast(tf.size(images) // tf.size(all_mean), tf.float32) * context.num_replicas_in_sync
+    corrected = all_variance * count / tf.maximum(count - 1.0, 1.0)
+    averages = [
+        old + exponential_avg_factor * (tf.reshape(new, [-1]) - old)
+        for old, new in ((mean, all_mean), (variance, corrected))
+    ]
+    return tf.cast(outputs, images.dtype), *averages
 
 
 def _update(outputs, new_values, updates_collections):

@@ -143,7 +143,8 @@ def restore(path, variables_by_name):
         except _UNREADABLE as error:
             raise UserError(f"checkpoint {prefix}: {name} cannot be read: {_first_line(error)}") from error
     for name, variable in variables_by_name.items():
-        variable.assign(values[name])
+        # Reading what was assigned would ask the other workers of a strategy, who need not be here.
+        variable.assign(values[name], read_value=False)
     return prefix
 
 

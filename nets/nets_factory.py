@@ -111,6 +111,7 @@ def create_model(
     input_channels=3,
     compute_dtype="float32",
     seed=0,
+    sync_batch_norm=False,
     **network_arguments,
 ):
     """Makes a network that owns its variables.
@@ -125,6 +126,7 @@ def create_model(
         channels].
       input_channels: Channels of the images.
       compute_dtype: Dtype of the activations: float32, bfloat16 or float16. Variables and statistics stay float32.
+      sync_batch_norm: Whether norms, in training, take their statistics over all replicas of a tf.distribute strategy.
       seed: Seed of the initial weights; a variable's start depends on the seed and its name alone.
       **network_arguments: Arguments of the network function, such as output_stride or root_pool_padding.
 
@@ -144,7 +146,11 @@ def create_model(
     network_arguments = network.function.layout | network_arguments
 
     def network_fn(images, is_training, **conv2d_arguments):
-        with slim.arg_scope(network.arg_scope(**arg_scope)), slim.arg_scope([slim.conv2d], **conv2d_arguments):
+        with (
+            slim.arg_scope(network.arg_scope(**arg_scope)),
+            slim.arg_scope([slim.conv2d], **conv2d_arguments),
+            slim.arg_scope([slim.batch_norm], sync=sync_batch_norm),
+        ):
             return network.function(
                 images, num_classes, is_training=is_training, data_format=data_format, **network_arguments
             )

@@ -41,6 +41,7 @@ _AT_LEAST_0 = (
     "eval_every_epochs",
     "eval_every_steps",
     "recalibrate_batch_norm",
+    "max_restarts",
     "save_interval_secs",
     "end_learning_rate",
     "rand_augment_layers",
@@ -73,6 +74,11 @@ def check_given(config):
         given = [f"--{name}" for name in names if getattr(config, name) is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} say the same thing in different units; give one of them")
+    if config.sync_batch_norm and config.gradient_accumulation_steps > 1:
+        raise UserError(
+            "--sync_batch_norm and --gradient_accumulation_steps do not go together: devices cannot talk to each other "
+            "within the loop over the parts; leave one of them out"
+        )
     if config.weight_decay_kind is not None and config.optimizer in ("adamw", "lars"):
         raise UserError(
             f"--optimizer={config.optimizer} has a weight decay of its own: leave --weight_decay_kind out"

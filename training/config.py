@@ -154,6 +154,20 @@ class TrainConfig:
     """Start the last norm of each v1 unit with gamma 0."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the activations; auto takes bfloat16 or float16 where the machine is faster in it."""
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "parameter_server"] = "auto"
+    """Over what a batch is divided: several workers, several GPUs, or nothing; auto sees what there is."""
+    num_gpus: int | None = None
+    """GPUs that this process takes (all)."""
+    worker_hosts: str | None = None
+    """HOST:PORT of every worker, apart by commas, the chief's first (those of TF_CONFIG, or one process)."""
+    task_index: int | None = None
+    """Place of this process among the workers, from 0."""
+    worker_timeout_secs: float = 300.0
+    """How long to wait for the other workers at the start."""
+    max_restarts: int = 0
+    """How often to start this worker again when it is killed or another is lost."""
+    sync_batch_norm: bool = False
+    """Let batch norm take its statistics over all devices in training, not over each one's part of the batch."""
     seed: int = 0
     """Seed of weights, order and augmentation."""
     eval_every_epochs: float | None = None
@@ -191,11 +205,20 @@ GENERAL = {
     "eval_every_epochs": 1.0,
 }
 
+# What may differ between the workers of a run.
+OF_ONE_WORKER = (
+    "train_dir",
+    "num_gpus",
+    "task_index",
+    "max_restarts",
+    "dataset_dir",
+    "dataset_num_private_threads",
+    "json",
+)
+
 # What may differ between a run and its resumption; anything else would make it another run.
 RESUMABLE = {
     "recipe",
-    "train_dir",
-    "dataset_dir",
     "eval_split_name",
     "max_number_of_steps",
     "num_epochs",
@@ -206,11 +229,13 @@ RESUMABLE = {
     "log_every_n_steps",
     "save_interval_secs",
     "max_to_keep",
-    # The batches are the same wherever they are made.
-    "dataset_num_private_threads",
+    # The batches are the same wherever they are made, and however many share them.
+    "strategy",
+    *OF_ONE_WORKER,
+    "worker_hosts",
+    "worker_timeout_secs",
     "data_service_address",
     "profile_steps",
-    "json",
 }
 
 

@@ -4,7 +4,12 @@ import tensorflow as tf
 
 from command_line import UserError
 from nets.processor import cpu_flags
+from training import meeting
 
+NO_PARAMETER_SERVERS = (
+    "parameter servers are not for this trainer: their workers move the weights under each other's hands, so that no "
+    "run could be repeated or taken up again exactly; --strategy=multi_worker trains on the same machines, without them"
+)
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -25,14 +30,83 @@ def resolve_precision(precision):
         raise UserError(f"precision is {precision!r}, expected one of: {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return "float16"
     return "bfloat16" if {"amx_bf16", "avx512_bf16"} & cpu_flags() else "float32"
 
 
-def make_strategy():
-    """Returns the tf.distribute strategy for this machine: mirrored over several GPUs, else one device."""
-    gpus = tf.config.list_logical_devices("GPU")
-    if len(gpus) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+def make_strategy(config, workers, flags):
+    """Makes the tf.distribute strategy of a run, and connects its workers; called before TensorFlow does anything.
+
+    Args:
+      config: A TrainConfig.
+      workers: A workers.Workers, which gets the strategy.
+      flags: As in `meeting.meet`.
+
+    Returns:
+      Of --strategy=auto: multi_worker where workers are several, else mirrored over several GPUs, else one device.
+
+    Raises:
+      UserError: If the machine has not what the flags ask for, or a worker does not come.
+    """
+    if config.strategy == "parameter_server":
+        raise UserError(NO_PARAMETER_SERVERS)
+    gpus = _take_gpus(config.num_gpus)
+    kind = config.strategy
+    if kind == "auto":
+        kind = "multi_worker" if workers.count > 1 else "mirrored" if len(gpus) > 1 else "one_device"
+    if (kind == "multi_worker") != (workers.count > 1):
+        raise UserError(
+            f"--strategy={kind} with {workers.count} worker(s): multi_worker needs several, from --worker_hosts and "
+            "--task_index or TF_CONFIG, and the others take one"
+        )
+    if kind == "multi_worker":
+        workers.strategy = _connect(config, workers, flags)
+    elif kind == "mirrored":
+        workers.strategy = tf.distribute.MirroredStrategy()
+    else:
+        workers.strategy = tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+    return workers.strategy
+
+
+def distribute(strategy, workers, batches):
+    """An iterable of what each device of this process gets of its batches.
+
+    Args:
+      strategy: As `make_strategy` makes it.
+      workers: A workers.Workers.
+      batches: Endless batches: the global ones in a run of one process, else this worker's parts of them.
+    """
+    if workers.count == 1:
+        return strategy.experimental_distribute_dataset(batches)
+    local_replicas = strategy.num_replicas_in_sync // workers.count
+
+    def split(*batch):
+        return tuple(tf.reshape(value, [local_replicas, -1, *value.shape[1:]]) for value in batch)
+
+    if local_replicas > 1:
+        batches = batches.map(split, deterministic=True).unbatch()
+    # Of a stream that may end, TensorFlow would ask every worker at every step whether it has.
+    endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return strategy.distribute_datasets_from_function(lambda context: endless)
+
+
+def _take_gpus(count):
+    """The first `count` GPUs (None for all), the others hidden; a list of physical devices."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if count is None:
+        return gpus
+    if not 0 <= count <= len(gpus):
+        raise UserError(f"--num_gpus is {count}, this machine has {len(gpus)}")
+    if count < len(gpus):
+        tf.config.set_visible_devices(gpus[:count], "GPU")
+    return gpus[:count]
+
+
+def _connect(config, workers, flags):
+    meeting.meet(workers, flags, config.worker_timeout_secs)
+    cluster = tf.train.ClusterSpec({"worker": list(workers.addresses)})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, task_type="worker", task_id=workers.index, rpc_layer="grpc"
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)

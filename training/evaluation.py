@@ -30,6 +30,40 @@ class Predictions(NamedTuple):
     images: tf.Tensor
 
 
+class Tally(NamedTuple):
+    """What was counted of images; the sum of the tallies of parts of a split is that of the whole.
+
+    Attributes:
+      confusion: int64 [classes, classes], rows: label, columns: predicted.
+      hits_5: Images whose label is among the 5 most probable classes.
+      cross_entropy: Summed, in nats.
+      not_finite: Images to which the network's answers are not finite.
+    """
+
+    confusion: np.ndarray
+    hits_5: int
+    cross_entropy: float
+    not_finite: int
+
+    def scores(self, class_names):
+        """As `Evaluator.evaluate` returns them, and raises."""
+        count = int(self.confusion.sum())
+        if not count:
+            raise UserError("no images to evaluate: the split is empty")
+        if not math.isfinite(self.cross_entropy):
+            raise UserError(
+                f"the network's answers to {self.not_finite} of {count} images are not finite: the weights are spoilt"
+            )
+        return {
+            "count": count,
+            "top_1": int(np.trace(self.confusion)) / count,
+            "top_5": int(self.hits_5) / count,
+            "cross_entropy": float(self.cross_entropy) / count,
+            "per_class": [_class_row(index, name, self.confusion[index]) for index, name in enumerate(class_names)],
+            "confusion_matrix": self.confusion.tolist(),
+        }
+
+
 class Evaluator:
     """Scores a model; made once and called again, it traces the network once."""
 
@@ -57,31 +91,20 @@ class Evaluator:
         Raises:
           UserError: If there are no images, or the network's answers are not finite.
         """
-        classes = len(class_names)
+        return self.tally(batches, len(class_names), on_batch).scores(class_names)
+
+    def tally(self, batches, classes, on_batch=None):
+        """As `evaluate`, but counts only; a Tally."""
         confusion = np.zeros([classes, classes], np.int64)
-        count, hits_5, cross_entropy = 0, 0, []
+        hits_5, cross_entropy = 0, []
         for batch in self.predictions(batches):
             np.add.at(confusion, (batch.labels, batch.top_5[:, 0]), 1)
             hits_5 += int((batch.top_5 == batch.labels[:, None]).any(axis=1).sum())
-            count += len(batch.labels)
             cross_entropy.extend(batch.cross_entropy.tolist())
             if on_batch is not None:
                 on_batch(batch)
-        if not count:
-            raise UserError("no images to evaluate: the split is empty")
         # fsum: the mean must not depend on how the records fell into batches.
-        mean = math.fsum(cross_entropy) / count
-        if not math.isfinite(mean):
-            bad = int(np.count_nonzero(~np.isfinite(cross_entropy)))
-            raise UserError(f"the network's answers to {bad} of {count} images are not finite: the weights are spoilt")
-        return {
-            "count": count,
-            "top_1": int(np.trace(confusion)) / count,
-            "top_5": hits_5 / count,
-            "cross_entropy": mean,
-            "per_class": [_class_row(index, name, confusion[index]) for index, name in enumerate(class_names)],
-            "confusion_matrix": confusion.tolist(),
-        }
+        return Tally(confusion, hits_5, math.fsum(cross_entropy), int(np.count_nonzero(~np.isfinite(cross_entropy))))
 
     def _score_batch(self, images, labels):
         logits, _ = self._model(images, training=False)

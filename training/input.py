@@ -33,19 +33,21 @@ class Input:
       settings: What model.json records of the preprocessing.
     """
 
-    def __init__(self, config, dataset, recorded=None):
+    def __init__(self, config, dataset, recorded=None, worker=0, num_workers=1):
         """Looks everything up, so that wrong names come out before anything is made.
 
         Args:
           config: A resolved TrainConfig.
           dataset: A catalog.Dataset.
           recorded: The settings of the run that this one goes on with; None for a new run.
+          worker, num_workers: Whose part of the batches to make, as in `records.training_batches`.
 
         Raises:
           UserError: If a name, a split or an address is wrong.
         """
         self._config = config
         self._dataset = dataset
+        self._part = {"worker": worker, "num_workers": num_workers}
         if not dataset.synthetic:
             dataset.files(config.eval_split_name)
         if config.data_service_address:
@@ -76,6 +78,7 @@ class Input:
             num_private_threads=config.dataset_num_private_threads,
             mixing=Mixing(config.mixup_alpha, config.cutmix_alpha),
             service_address=config.data_service_address,
+            **self._part,
         )
 
     def evaluation_batches(self):
@@ -89,6 +92,7 @@ class Input:
             config.batch_size,
             config.labels_offset,
             config.dataset_num_private_threads,
+            **self._part,
         )
 
     def _new_family(self):

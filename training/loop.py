@@ -1,7 +1,10 @@
 """The training loop: one config in, one trained and evaluated network out."""
 
+import contextlib
 import math
+import pathlib
 import sys
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -23,6 +26,8 @@ from training.progress import Progress
 from training.run_evaluation import RunEvaluation
 from training.run_folder import RunFolder
 from training.schedules import make_schedule
+from training.shared_evaluation import SharedEvaluator
+from training.workers import find_workers
 
 
 class TrainResult(NamedTuple):
@@ -60,14 +65,32 @@ def train(config):
       UserError: If a flag, the data or a checkpoint is bad, or the loss is no longer finite.
     """
     fine_tuning.check(config)
+    workers = find_workers(config)
+    shared_flags = {name: value for name, value in configs.to_json(config).items() if name not in configs.OF_ONE_WORKER}
+    devices.make_strategy(config, workers, shared_flags)
     network = nets_factory.find_network(config.model_name)
     dataset = open_data(config, network)
     config = configs.resolve(config, dataset, network)
-    with RunFolder(config.train_dir, config.max_to_keep) as folder, StopRequest() as stop:
-        result = _Run(config, dataset, folder, stop).run()
-        if result.step:
+    with (
+        workers.explain_losses(),
+        _place_of(workers, config.train_dir) as path,
+        RunFolder(path, config.max_to_keep, is_ours=workers.is_chief) as folder,
+        StopRequest() as stop,
+    ):
+        result = _Run(config, dataset, folder, stop, workers).run()
+        if result.step and folder.is_ours:
             _write_report(folder.path)
         return result
+
+
+@contextlib.contextmanager
+def _place_of(workers, train_dir):
+    """The run's folder; for a worker that may not touch it, one that is soon gone."""
+    if workers.is_chief:
+        yield train_dir
+    else:
+        with tempfile.TemporaryDirectory() as path:
+            yield pathlib.Path(path)
 
 
 def _write_report(folder):
@@ -83,16 +106,17 @@ def _write_report(folder):
 class _Run:
     """The parts of one run, put together."""
 
-    def __init__(self, config, dataset, folder, stop):
+    def __init__(self, config, dataset, folder, stop, workers):
         self._config = config
         self._dataset = dataset
         self._folder = folder
         self._stop = stop
+        self._workers = workers
         self._class_names = list(dataset.class_names[config.labels_offset :])
         self._image_count = dataset.num_records(config.dataset_split_name)
         self._steps_per_epoch = self._image_count / config.batch_size
         self._total_steps = config.max_number_of_steps or math.ceil(config.num_epochs * self._steps_per_epoch)
-        self._strategy = devices.make_strategy()
+        self._strategy = workers.strategy
         replicas = self._strategy.num_replicas_in_sync
         if config.batch_size % replicas:
             raise UserError(f"--batch_size is {config.batch_size}, expected a multiple of the {replicas} devices")
@@ -102,43 +126,45 @@ class _Run:
                 f"--gradient_accumulation_steps is {parts}, expected a divisor of the {config.batch_size // replicas} "
                 "images that a device takes of a batch; change it or --batch_size"
             )
-        before = self._description_of_earlier_run()
-        if not before:
+        before = workers.from_chief(self._description_of_earlier_run)
+        if not before and folder.is_ours:
             best.forget(folder.path)
-        self._input = Input(config, dataset, before and before["preprocessing"])
-        settings = before["network"] if before else fine_tuning.source_settings(config)
+        self._input = Input(config, dataset, before and before["preprocessing"], workers.index, workers.count)
+        settings = before["network"] if before else workers.from_chief(lambda: fine_tuning.source_settings(config))
         with self._strategy.scope():
             self._model = building.make_model(config, len(self._class_names), self._input.channels, settings)
         self._schedule = make_schedule(config, self._total_steps, self._steps_per_epoch)
         self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
-        self._evaluator = Evaluator(self._model)
+        self._evaluator = SharedEvaluator(self._model, workers) if workers.count > 1 else Evaluator(self._model)
         self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop)
-        self._origin = None
-        if before:
-            checkpoints.restore(folder.newest(), self._values)
-        elif config.checkpoint_path is not None:
-            self._origin = fine_tuning.restore(config, self._model, folder.path)
-            if self._averages:
-                self._averages.start()
+        self._origin = workers.from_chief(lambda: self._restore(before))
+        workers.share(self._values.values())
+        if self._origin and self._averages:
+            self._averages.start()
         folder.begin()
-        checkpoints.write_description(folder.path, self._description())
+        if folder.is_ours:
+            checkpoints.write_description(folder.path, self._description())
 
     def run(self):
         """Trains from where the folder stands to the end; returns a TrainResult."""
         first_step = int(self._step.global_step.numpy())
         meter = Meter(first_step, self._total_steps, self._config.batch_size)
         profile = Profile(self._config.profile_steps, self._total_steps, self._folder.path)
-        batches = iter(self._strategy.experimental_distribute_dataset(self._input.training_batches(first_step)))
+        batches = self._input.training_batches(first_step)
+        batches = iter(devices.distribute(self._strategy, self._workers, batches))
+        is_chief = self._workers.is_chief
         writer = tf.summary.create_file_writer(str(self._folder.path))
-        with Progress(first_step, self._total_steps) as progress, writer.as_default(), profile:
+        with Progress(first_step, self._total_steps, is_shown=is_chief) as progress, writer.as_default(), profile:
             self._begin(first_step, progress)
-            check = recalibration.ModeCheck(self._strategy, self._config.batch_size)
+            check = recalibration.ModeCheck(self._workers, self._config.batch_size)
             prefix, evaluation = self._folder.newest(), None
-            if self._is_to_be_scored_first(first_step) and not self._stop:
+            (stop,) = self._workers.agree(self._stop)
+            if self._workers.from_chief(lambda: self._is_to_be_scored_first(first_step)) and not stop:
                 evaluation = self._evaluate(first_step, prefix, meter, progress)
+                stop = evaluation is None
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
-            while not (self._is_finished(step, evaluation) or self._stop):
+            while not (self._is_finished(step, evaluation) or stop):
                 meter.enter("input")
                 batch = self._next(batches)
                 meter.enter("step")
@@ -155,18 +181,23 @@ class _Run:
                     meter.enter("evaluation")
                     self._recalibrate(batches, progress)
                 due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
-                if due or time.monotonic() - saved_at > self._config.save_interval_secs:
+                is_late = is_chief and time.monotonic() - saved_at > self._config.save_interval_secs
+                stop, is_late = self._workers.agree(self._stop, is_late)
+                if due or is_late:
                     prefix = self._save(step, meter)
                     saved_step, saved_at = step, time.monotonic()
-                if due and not self._stop:
+                if due and not stop:
                     evaluation = self._evaluate(step, prefix, meter, progress)
+                    stop = evaluation is None
             if meter.losses_since_log():  # The end came between two log lines.
                 self._log(step, meter, progress)
             if step != saved_step:
                 prefix = self._save(step, meter)
             finished = evaluation is not None and self._is_finished(step, evaluation)
-            if finished and not self._config.recalibrate_batch_norm and (warning := check.warning(self._evaluator)):
-                print(warning, file=sys.stderr)
+            if finished and not self._config.recalibrate_batch_norm:
+                warning = check.warning(self._evaluator)
+                if warning and is_chief:
+                    print(warning, file=sys.stderr)
             if step > first_step:
                 progress.say(f"time {sum(meter.seconds.values()):.1f} s: {shares_text(meter.seconds, decimals=2)}")
         pace = meter.images_per_second_of_all
@@ -188,6 +219,14 @@ class _Run:
         if first_step < self._total_steps:
             run_description.write(self._folder.path, description)
         self._curves = Curves(self._folder.path, first_step)
+
+    def _restore(self, before):
+        """Takes the values to begin with from a checkpoint, if there is one; a new run's line on what it took."""
+        if before:
+            checkpoints.restore(self._folder.newest(), self._values)
+        elif self._config.checkpoint_path is not None:
+            return fine_tuning.restore(self._config, self._model, self._folder.path)
+        return None
 
     def _is_finished(self, step, evaluation):
         return step >= self._total_steps or self._evaluation.is_good_enough(evaluation)
@@ -228,10 +267,13 @@ class _Run:
         """Measures batch norm's statistics anew, on the batches that would come next."""
         mode = fine_tuning.mode_of_norms(self._config, self._model)
         with self._evaluation.averages_in_place():
-            statistics, count = recalibration.estimate(
-                self._model, self._local_images(batches), self._config.recalibrate_batch_norm, mode
-            )
-        for name, value in statistics.items():
+            own_count = math.ceil(self._config.recalibrate_batch_norm / self._workers.count)
+            statistics, count = recalibration.estimate(self._model, self._local_images(batches), own_count, mode)
+        # Each worker has taken as many images as the others.
+        totals = self._workers.sum(list(statistics.values()))
+        count *= self._workers.count
+        for name, total in zip(statistics, totals, strict=True):
+            value = total / self._workers.count
             # What is evaluated gets them; the statistics of the weights are not those of their averages.
             self._values[f"{name}{ENDING}" if self._averages else name].assign(value)
         progress.say(f"batch norm's statistics measured anew on {count} training images")

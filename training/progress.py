@@ -22,12 +22,13 @@ class _Bar(rich.progress.Progress):
 class Progress:
     """Shows steps done, loss, train top-1, rate, images/s and time left; a context manager."""
 
-    def __init__(self, first_step, total_steps):
-        """Args: first_step: steps done before; total_steps: steps of the whole run."""
+    def __init__(self, first_step, total_steps, is_shown=True):
+        """Args: first_step: steps done before; total_steps: steps of the whole run; is_shown: False shows nothing."""
         self._total_steps = total_steps
+        self._is_shown = is_shown
         self._console = rich.console.Console(highlight=False)
         self._bar = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and is_shown:
             self._bar = _Bar(
                 rich.progress.TextColumn("step"),
                 rich.progress.MofNCompleteColumn(),
@@ -69,7 +70,7 @@ class Progress:
         if self._bar:
             self._bar.text = f"{text}\ntime: {shares_text(measured.seconds)}"
             self._bar.update(self._task, completed=step)
-        else:
+        elif self._is_shown:
             left = ""
             if measured.seconds_left is not None:
                 left = f"  {datetime.timedelta(seconds=round(measured.seconds_left))} left"
@@ -80,5 +81,5 @@ class Progress:
         """Prints a line that stays."""
         if self._bar:
             self._console.print(text, markup=False, soft_wrap=True)
-        else:
+        elif self._is_shown:
             print(text, flush=True)

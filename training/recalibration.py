@@ -51,9 +51,9 @@ def estimate(model, batches, num_images, training=True):
 class ModeCheck:
     """Compares what the last training steps measured with what the finished network says of the same images."""
 
-    def __init__(self, strategy, batch_size):
-        """Args: strategy: of the run; batch_size: images of a step."""
-        self._strategy = strategy
+    def __init__(self, workers, batch_size):
+        """Args: workers: the workers.Workers of the run; batch_size: images of a step."""
+        self._workers = workers
         self._batch_size = batch_size
         self._steps = collections.deque(maxlen=max(1, 2 * ENOUGH_IMAGES // batch_size))
 
@@ -71,11 +71,13 @@ class ModeCheck:
             return None
         in_training = float(np.mean([float(top_1) for _, _, top_1 in self._steps]))
         hits = [batch.labels == batch.top_5[:, 0] for batch in evaluator.predictions(self._local_batches())]
-        in_evaluation = float(np.concatenate(hits).mean())
+        hits = np.concatenate(hits)
+        hit_count, count = self._workers.sum([np.int64(hits.sum()), np.int64(len(hits))])
+        in_evaluation = float(hit_count / count)
         if abs(in_training - in_evaluation) <= APART:
             return None
         return (
-            f"warning: on the last {sum(map(len, hits))} training images top-1 is {in_training:.4f} with the "
+            f"warning: on the last {count} training images top-1 is {in_training:.4f} with the "
             f"statistics of the batch, but {in_evaluation:.4f} with batch norm's moving ones, which evaluation takes: "
             "they trail behind; lower --batch_norm_decay, train longer, or measure them anew with "
             "--recalibrate_batch_norm=1000"
@@ -83,7 +85,7 @@ class ModeCheck:
 
     def _local_batches(self):
         for images, labels, _ in self._steps:
-            locals_ = map(self._strategy.experimental_local_results, (images, labels))
+            locals_ = map(self._workers.strategy.experimental_local_results, (images, labels))
             for local_images, local_labels in zip(*locals_, strict=True):
                 # Of a mixed image, the greater part's class; as the step counts it.
                 mixed = local_labels.shape.rank == 2

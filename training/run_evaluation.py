@@ -59,6 +59,7 @@ class RunEvaluation:
             worst.add(batch)
 
         try:
+            self._stop.check()
             with records.explain_errors(dataset, split, config.labels_offset), self.averages_in_place():
                 result = self._evaluator.evaluate(make_batches(), class_names, on_batch)
         except Stopped:
@@ -70,7 +71,7 @@ class RunEvaluation:
             f"step {step}: {split} top-1 {result['top_1']:.4f}, top-5 {result['top_5']:.4f}, cross-entropy "
             f"{result['cross_entropy']:.4f} ({result['count']} images)"
         )
-        if prefix and config.best_metric != "none":
+        if prefix and self._folder.is_ours and config.best_metric != "none":
             best.keep(self._folder.path, prefix, step, result, config.best_metric)
         return result
 

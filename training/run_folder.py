@@ -43,10 +43,12 @@ class RunFolder:
 
     Attributes:
       path: The folder.
+      is_ours: Whether this process may touch it; for one that may not, there is nothing in it.
     """
 
-    def __init__(self, path, max_to_keep=5):
+    def __init__(self, path, max_to_keep=5, is_ours=True):
         self.path = pathlib.Path(path)
+        self.is_ours = is_ours
         self._max_to_keep = max_to_keep
 
     def __enter__(self):
@@ -55,6 +57,8 @@ class RunFolder:
         Raises:
           UserError: If the path is a file, or another process holds the lock.
         """
+        if not self.is_ours:
+            return self
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--train_dir {self.path} is a file, expected a folder; name another")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *error):
-        self._lock.close()
+        if self.is_ours:
+            self._lock.close()
 
     def newest(self):
         """The prefix of the checkpoint with the highest step, or None."""
@@ -93,6 +98,10 @@ class RunFolder:
           UserError: If it cannot be written; the older ones stay.
         """
         prefix = self._prefix(step)
+        # Read by all: a moving statistic is the mean over all workers, and they have to be there for it.
+        values = {name: tf.convert_to_tensor(value) for name, value in values.items()}
+        if not self.is_ours:
+            return prefix
         checkpoints.write(prefix, values)
         steps = self._steps()
         kept = [self._prefix(step).name for step in steps[-self._max_to_keep :]]
@@ -107,10 +116,12 @@ class RunFolder:
 
     def evaluation(self):
         """As `read_evaluation`."""
-        return read_evaluation(self.path)
+        return read_evaluation(self.path) if self.is_ours else None
 
     def begin(self):
         """Says that the run is not at its end (any more); of a folder without checkpoints, that nothing was scored."""
+        if not self.is_ours:
+            return
         noted = self.evaluation()
         if self.newest() is None:
             for name in (EVALUATION, mistakes.FILE):
@@ -126,6 +137,8 @@ class RunFolder:
           result: What `Evaluator.evaluate` gave.
           finished: Whether the run ends with it.
         """
+        if not self.is_ours:
+            return
         scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
         checkpoints.write_json(self.path / EVALUATION, {"step": step, "finished": finished, **scores})
 
@@ -133,4 +146,4 @@ class RunFolder:
         return checkpoint_prefix(self.path, step)
 
     def _steps(self):
-        return steps_in(self.path)
+        return steps_in(self.path) if self.is_ours else []

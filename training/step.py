@@ -4,6 +4,38 @@ import tensorflow as tf
 
 from training.optimizers import LossScale
 
+# Of gradients that are summed over the replicas at once: enough that the network between them is busy rather than
+# waited for, and small enough that the first are on their way while the others are computed.
+_PACK_BYTES = 32 * 2**20
+
+
+def sum_over_replicas(gradients):
+    """Sums over the replicas, in packs: TensorFlow would send each gradient by itself; called in a replica.
+
+    Args:
+      gradients: A list of float32 tensors of known shapes.
+
+    Returns:
+      A list of the sums.
+    """
+    packs, room = [], 0
+    for gradient in gradients:
+        size = 4 * gradient.shape.num_elements()
+        if size > room:
+            packs.append([])
+            room = _PACK_BYTES
+        packs[-1].append(gradient)
+        room -= size
+    flat = [tf.concat([tf.reshape(gradient, [-1]) for gradient in pack], axis=0) for pack in packs]
+    sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    return [
+        tf.reshape(part, gradient.shape)
+        for pack, total in zip(packs, sums, strict=True)
+        for gradient, part in zip(
+            pack, tf.split(total, [gradient.shape.num_elements() for gradient in pack]), strict=True
+        )
+    ]
+
 
 class TrainStep(tf.Module):
     """Forward, backward and update of a model under a tf.distribute strategy.
@@ -103,17 +135,23 @@ class TrainStep(tf.Module):
         return self._model(images, training=False)[0]
 
     def _over_replicas(self, function, *arguments):
-        per_replica = self._strategy.run(function, args=arguments)
-        return {
-            name: self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
-            for name, value in per_replica.items()
-        }
+        names = []
+
+        def stacked(*arguments):
+            metrics = function(*arguments)
+            names[:] = metrics
+            # One tensor to send, not one for each of them.
+            return tf.stack(list(metrics.values()))
+
+        per_replica = self._strategy.run(stacked, args=arguments)
+        means = self._strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)
+        return dict(zip(names, tf.unstack(means), strict=True))
 
     def _replica_step(self, images, labels):
         metrics, gradients = self._accumulated_gradients(images, labels)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
-            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = sum_over_replicas(gradients)
         gradients, keep = self.loss_scale.unscale(gradients)
         if self._clip_gradient_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_gradient_norm)

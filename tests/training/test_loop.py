@@ -59,17 +59,6 @@ def interrupt_in(monkeypatch, owner, name, number=signal.SIGINT):
     monkeypatch.setattr(owner, name, interrupted)
 
 
-def events_in(path):
-    """{tag: {step: value}} of the curves in a folder."""
-    curves = {}
-    for file in sorted(path.glob("events.out.tfevents.*")):
-        for record in tf.data.TFRecordDataset(str(file)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            for value in event.summary.value:
-                curves.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
-    return curves
-
-
 def test_a_run_says_what_it_did(finished):
     config, result = finished
     assert (result.step, result.total_steps) == (STEPS, STEPS)
@@ -86,7 +75,7 @@ def test_a_run_leaves_checkpoints_a_description_and_curves(finished):
     files = {f"model.ckpt-{step}.{end}" for step in (6, STEPS) for end in ("index", "data-00000-of-00001")}
     others = {"model.json", "run.json", "curves.jsonl", "evaluation.json", "evaluation.npz"}
     assert names == {".lock", "checkpoint", "best", *others, *files}
-    curves = events_in(config.train_dir)
+    curves = training_toys.events_in(config.train_dir)
     # Every third step, and the last.
     for name in ("loss", "cross_entropy", "top_1", "learning_rate"):
         assert list(curves[f"train/{name}"]) == [3, 6, 9, STEPS]

@@ -10,10 +10,17 @@ from nets import checkpoints, nets_factory
 from training import loop, recalibration
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.evaluation import Evaluator
+from training.workers import Workers
 
 NET = training_toys.TINY
 # Few steps with slow averages: they are almost where they began, at mean 0 and variance 1.
 SLOW = {"batch_norm_decay": 0.999, "eval_every_epochs": 0.0, "num_epochs": 4.0}
+
+
+def one_process():
+    workers = Workers()
+    workers.strategy = tf.distribute.get_strategy()
+    return workers
 
 
 def make_batches(count=3):
@@ -131,7 +138,7 @@ class Sure:
 
 def check_after(top_1, right, batch_size=32, count=2):
     """The warning after steps of a training top-1 where so many images of each batch are right in evaluation."""
-    check = recalibration.ModeCheck(tf.distribute.get_strategy(), batch_size)
+    check = recalibration.ModeCheck(one_process(), batch_size)
     images = np.zeros([batch_size, 2, 2, 3], np.float32)
     images[:, :, :, 1] = 1.0
     labels = np.int32([1] * right + [2] * (batch_size - right))
@@ -152,7 +159,7 @@ def test_modes_that_agree_and_too_few_images_are_not(top_1, right, count):
 
 
 def test_only_the_last_steps_count():
-    check = recalibration.ModeCheck(tf.distribute.get_strategy(), 32)
+    check = recalibration.ModeCheck(one_process(), 32)
     images, labels = tf.zeros([32, 2, 2, 3]), tf.zeros([32], tf.int32)
     for top_1 in (0.0, 0.0, 1.0, 1.0, 1.0, 1.0):
         check.add(images, labels, {"top_1": tf.constant(top_1)})
@@ -160,7 +167,7 @@ def test_only_the_last_steps_count():
 
 
 def test_mixed_images_count_as_their_greater_part():
-    check = recalibration.ModeCheck(tf.distribute.get_strategy(), 64)
+    check = recalibration.ModeCheck(one_process(), 64)
     parts = tf.constant([[0.7, 0.3, 0.0]] * 64)
     check.add(tf.zeros([64, 2, 2, 3]), parts, {"top_1": tf.constant(1.0)})
     assert check.warning(Evaluator(Sure())) is None

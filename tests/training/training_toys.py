@@ -77,6 +77,17 @@ def values_in(prefix):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
+def events_in(path):
+    """{tag: {step: value}} of the curves in a folder."""
+    curves = {}
+    for file in sorted(path.glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                curves.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    return curves
+
+
 def assert_same_values(first, second):
     """Both dicts hold the same names and, bit for bit, the same arrays."""
     assert first.keys() == second.keys()

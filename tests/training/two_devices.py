@@ -35,10 +35,10 @@ def make_strategy():
     return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 
 
-def make(strategy, compute_dtype="float32"):
+def make(strategy, **settings):
     with strategy.scope():
         model = nets_factory.create_model(
-            training_toys.TINY, CLASSES, weight_decay=0.01, batch_norm_decay=0.5, compute_dtype=compute_dtype
+            training_toys.TINY, CLASSES, weight_decay=0.01, batch_norm_decay=0.5, **settings
         )
         trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
         optimizer = Momentum(trainable)
@@ -57,10 +57,10 @@ def trained(strategy, images, labels, **settings):
 
 
 @functools.cache
-def trained_on_different_halves():
+def trained_on_different_halves(**settings):
     """The strategy, and what `trained` makes of a batch whose halves differ; not to be trained further."""
     strategy = make_strategy()
-    return strategy, *trained(strategy, *halves(OTHER_HALF))
+    return strategy, *trained(strategy, *halves(OTHER_HALF), **settings)
 
 
 def halves(second=HALF):
@@ -102,6 +102,20 @@ def check_weights_and_velocities_stay_equal_on_both_devices(folder):
     for name, value in (mirrored | step.variables_by_name).items():
         first, second = (local.numpy() for local in strategy.experimental_local_results(value))
         np.testing.assert_array_equal(first, second, err_msg=name)
+
+
+def check_norms_over_both_devices_do_what_they_do_on_one(folder):
+    """On halves that differ; the moving variances, and the gradient's way through the statistics, too."""
+    _, model, step, metrics = trained_on_different_halves(sync_batch_norm=True)
+    one = tf.distribute.OneDeviceStrategy("/cpu:0")
+    one_model, one_step, one_metrics = trained(one, *halves(OTHER_HALF), sync_batch_norm=True)
+    ours, theirs = values_of(model, step.variables_by_name), values_of(one_model, one_step.variables_by_name)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(metrics[-1]["loss"], one_metrics[-1]["loss"], rtol=1e-4)
+    # Norms of each half by itself would have given something else.
+    _, _, _, apart = trained_on_different_halves()
+    assert abs(float(apart[-1]["loss"]) - float(metrics[-1]["loss"])) > 1e-3
 
 
 def check_the_gradient_is_that_of_the_mean_over_the_whole_batch(folder):
@@ -265,7 +279,7 @@ def main(folder):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     training_toys.add_tiny_networks(nets_factory.NETWORKS)
-    devices.make_strategy = make_strategy
+    devices.make_strategy = lambda config, workers, flags: setattr(workers, "strategy", make_strategy())
     results = {}
     for name, check in CHECKS.items():
         try:

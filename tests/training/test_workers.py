@@ -1,0 +1,184 @@
+"""Who the workers of a run are, and how they meet; the workers here are threads that talk over loopback."""
+
+import concurrent.futures
+import json
+import socket
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from command_line import UserError
+from training import devices, meeting
+from training.config import TrainConfig
+from training.workers import LOST, PeerLost, Workers, find_workers
+
+TWO = ["one:2222", "two:2222"]
+
+
+def found(monkeypatch, tf_config=None, **flags):
+    if tf_config is None:
+        monkeypatch.delenv("TF_CONFIG", raising=False)
+    else:
+        monkeypatch.setenv("TF_CONFIG", tf_config if isinstance(tf_config, str) else json.dumps(tf_config))
+    workers = find_workers(TrainConfig(**flags))
+    return list(workers.addresses), workers.index, workers.is_chief
+
+
+def task(kind, index, **cluster):
+    return {"cluster": cluster, "task": {"type": kind, "index": index}}
+
+
+def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
+    assert found(monkeypatch) == ([], 0, True)
+    assert found(monkeypatch, worker_hosts="one:2222,two:2222", task_index=1) == (TWO, 1, False)
+    assert found(monkeypatch, task("worker", 1, worker=TWO)) == (TWO, 1, False)
+    # TensorFlow's own form has a job for the chief, whose place is before the workers'.
+    assert found(monkeypatch, task("worker", 0, chief=["a:1"], worker=TWO)) == (["a:1", *TWO], 1, False)
+    assert found(monkeypatch, task("chief", 0, chief=["a:1"], worker=TWO)) == (["a:1", *TWO], 0, True)
+    assert found(monkeypatch, "{}") == ([], 0, True)
+    # Flags come first.
+    assert found(monkeypatch, task("worker", 1, worker=["x:1", "y:1"]), worker_hosts="a:1,b:2", task_index=0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("tf_config", "flags", "message"),
+    [
+        (None, {"worker_hosts": "a:1,b:1"}, "--worker_hosts needs --task_index"),
+        (None, {"task_index": 1}, "--task_index needs --worker_hosts"),
+        (None, {"worker_hosts": "a:1,b", "task_index": 0}, "'b' is not the address of a worker, expected HOST:PORT"),
+        (None, {"worker_hosts": "a:1,a:1", "task_index": 0}, "names a worker twice"),
+        (None, {"worker_hosts": "a:1,b:1", "task_index": 2}, "names 2 workers, so a task index of 2 is none"),
+        ("{", {}, "TF_CONFIG is not what TensorFlow writes"),
+        ({"cluster": {"worker": TWO}}, {}, "TF_CONFIG is not what TensorFlow writes"),
+        (task("evaluator", 0, worker=TWO), {}, "eval_image_classifier.py --watch"),
+        (task("worker", 0, worker=TWO, ps=["c:1"]), {}, "--strategy=multi_worker trains on the same machines"),
+    ],
+    ids=[
+        "no_index",
+        "no_hosts",
+        "no_port",
+        "twice",
+        "past_the_end",
+        "no_json",
+        "no_task",
+        "evaluator",
+        "parameter_servers",
+    ],
+)
+def test_what_names_no_workers_is_an_error(monkeypatch, tf_config, flags, message):
+    with pytest.raises(UserError) as error:
+        found(monkeypatch, tf_config, **flags)
+    assert message in str(error.value)
+
+
+def test_one_process_tells_itself():
+    workers = Workers()
+    assert workers.agree(True, False, 1) == (True, False, True)
+    assert workers.from_chief(lambda: {"a": [1]}) == {"a": [1]}
+    np.testing.assert_array_equal(workers.sum([np.float64([1.5])])[0], [1.5])
+
+
+def test_a_lost_peer_is_named_and_ends_with_a_status_of_its_own():
+    message = "Connection reset by peer\nfrom remote target /job:worker/replica:0/task:1 while calling"
+    with (
+        pytest.raises(PeerLost, match=r"^worker 0: worker 1 \(two:2222\) was lost") as error,
+        Workers(TWO, 0).explain_losses(),
+    ):
+        raise tf.errors.UnavailableError(None, None, message)
+    assert error.value.status == LOST == 75
+    # In one process there is no peer to lose.
+    with pytest.raises(tf.errors.UnavailableError), Workers().explain_losses():
+        raise tf.errors.UnavailableError(None, None, message)
+
+
+@pytest.mark.parametrize(
+    ("workers", "flags", "message"),
+    [
+        (Workers(), {"strategy": "parameter_server"}, "--strategy=multi_worker trains on the same machines"),
+        (
+            Workers(),
+            {"strategy": "multi_worker"},
+            "--strategy=multi_worker with 1 worker(s): multi_worker needs several",
+        ),
+        (Workers(TWO), {"strategy": "mirrored"}, "--strategy=mirrored with 2 worker(s)"),
+        (Workers(), {"num_gpus": 9}, "--num_gpus is 9, this machine has"),
+        (Workers(), {"num_gpus": -1}, "--num_gpus is -1, this machine has"),
+    ],
+    ids=["servers", "alone", "together", "many_gpus", "negative"],
+)
+def test_a_strategy_that_does_not_fit_is_an_error(workers, flags, message):
+    with pytest.raises(UserError) as error:
+        devices.make_strategy(TrainConfig(**flags), workers, {})
+    assert message in str(error.value)
+
+
+def addresses(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return [f"127.0.0.1:{port}" for port in ports]
+
+
+def met(hosts, present, timeout_secs, flags_of=lambda index: {"batch_size": 32}):
+    """What `meet` raised on each of the present workers, None for nothing; by index."""
+
+    def one(index, hosts):
+        try:
+            meeting.meet(Workers(hosts, index), flags_of(index), timeout_secs)
+        except UserError as error:
+            return str(error)
+
+    with concurrent.futures.ThreadPoolExecutor(len(present)) as pool:
+        found = {index: pool.submit(one, index, hosts) for index in present}
+        return {index: result.result(timeout=30) for index, result in found.items()}
+
+
+def test_workers_meet_in_any_order():
+    assert met(addresses(4), [3, 1, 2, 0], timeout_secs=20) == dict.fromkeys(range(4))
+
+
+def test_workers_that_do_not_come_are_named_by_all():
+    hosts = addresses(4)
+    began = time.monotonic()
+    message = (
+        f"worker 1 ({hosts[1]}), worker 3 ({hosts[3]}) did not come within 1 s; start it, or raise "
+        "--worker_timeout_secs"
+    )
+    assert met(hosts, [0, 2], timeout_secs=1) == {0: message, 2: message}
+    assert time.monotonic() - began < 15
+
+
+def test_a_chief_that_does_not_come_is_named():
+    hosts = addresses(2)
+    assert f"the chief, worker 0 ({hosts[0]}), did not answer within 1 s" in met(hosts, [1], timeout_secs=1)[1]
+
+
+def test_workers_with_other_flags_do_not_begin():
+    found = met(addresses(2), [0, 1], timeout_secs=20, flags_of=lambda index: {"seed": 1, "batch_size": 32 + index})
+    message = "worker 1 was started with other flags: --batch_size is 33, the chief's is 32; give all the same"
+    assert found == {0: message, 1: message}
+
+
+def test_a_stranger_at_the_door_is_sent_away():
+    hosts = addresses(2)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(meeting.meet, Workers(hosts, 0), {}, 20)
+        for said in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"index": 1}\n'):
+            for _ in range(100):
+                try:
+                    with socket.create_connection(("127.0.0.1", int(hosts[0].rpartition(":")[2])), 5) as stranger:
+                        stranger.sendall(said)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+        meeting.meet(Workers(hosts, 1), {}, 20)
+        assert chief.result(timeout=20) is None
+
+
+def test_a_port_that_is_taken_is_an_error():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "the chief cannot listen at" in met([f"127.0.0.1:{port}", "b:1"], [0], timeout_secs=1)[0]

@@ -1,0 +1,105 @@
+"""How the workers of a run meet before TensorFlow connects them, since it would wait for a missing one without a word.
+
+The chief listens on its own address. Each other worker calls, says who it is and with which flags it was started, and
+waits for the answer: the chief lets all go at once, or tells all who is missing or does not fit.
+"""
+
+import contextlib
+import json
+import socket
+import time
+
+from command_line import UserError
+
+_BETWEEN_CALLS_SECS = 0.2
+
+
+def meet(workers, flags, timeout_secs):
+    """Returns when every worker is there.
+
+    Args:
+      workers: A workers.Workers.
+      flags: A JSON-able dict that has to be the same everywhere.
+      timeout_secs: How long to wait.
+
+    Raises:
+      UserError: If one did not come in time, by its address, or came with other flags or addresses.
+    """
+    deadline = time.monotonic() + timeout_secs
+    if workers.is_chief:
+        fault = _receive(workers, flags, deadline, timeout_secs)
+    else:
+        fault = _call(workers, flags, deadline, timeout_secs)
+    if fault:
+        raise UserError(fault)
+
+
+def _receive(workers, flags, deadline, timeout_secs):
+    """The chief's part; returns what is wrong, or None."""
+    host, _, port = workers.addresses[0].rpartition(":")
+    with contextlib.ExitStack() as stack:
+        try:
+            # Of all of this machine's addresses: its name for the others may not be one of its own.
+            listener = stack.enter_context(socket.create_server(("", int(port)), backlog=workers.count))
+        except OSError as error:
+            return f"the chief cannot listen at {workers.addresses[0]}: {error}; name another port in every worker"
+        missing, callers, fault = set(range(1, workers.count)), [], None
+        while missing and not fault:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                who = ", ".join(f"worker {index} ({workers.addresses[index]})" for index in sorted(missing))
+                fault = f"{who} did not come within {timeout_secs:g} s; start it, or raise --worker_timeout_secs"
+                break
+            listener.settimeout(left)
+            with contextlib.suppress(TimeoutError):
+                caller = stack.enter_context(listener.accept()[0])
+                hello = _read(caller, min(10.0, left))
+                if not isinstance(hello, dict) or hello.keys() != {"index", "addresses", "flags"}:
+                    # Not one of ours, or one that died at once.
+                    continue
+                callers.append(caller)
+                fault = _misfit(workers, flags, hello)
+                missing.discard(hello["index"])
+        for caller in callers:
+            with contextlib.suppress(OSError):
+                caller.sendall(json.dumps({"fault": fault}).encode() + b"\n")
+    return fault
+
+
+def _call(workers, flags, deadline, timeout_secs):
+    """The part of all others; returns what is wrong, or None."""
+    host, _, port = workers.addresses[0].rpartition(":")
+    hello = {"index": workers.index, "addresses": workers.addresses, "flags": flags}
+    while (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), left) as chief:
+            chief.sendall(json.dumps(hello).encode() + b"\n")
+            # The chief's own clock may have begun later; what it says is worth a little more time.
+            answer = _read(chief, left + 5.0)
+            if answer is not None:
+                return answer["fault"]
+        time.sleep(_BETWEEN_CALLS_SECS)
+    return (
+        f"the chief, worker 0 ({workers.addresses[0]}), did not answer within {timeout_secs:g} s; start it, or raise "
+        "--worker_timeout_secs"
+    )
+
+
+def _misfit(workers, flags, hello):
+    if hello["addresses"] != list(workers.addresses):
+        theirs = ", ".join(hello["addresses"])
+        return f"worker {hello['index']} counts on other workers ({theirs}) than the chief; give all the same list"
+    different = [name for name in flags if hello["flags"].get(name) != flags[name]]
+    if different:
+        texts = [f"--{name} is {hello['flags'].get(name)}, the chief's is {flags[name]}" for name in different]
+        return f"worker {hello['index']} was started with other flags: {'; '.join(texts)}; give all the same"
+    return None
+
+
+def _read(connection, timeout_secs):
+    """One line of JSON, or None if what comes is something else or nothing."""
+    connection.settimeout(timeout_secs)
+    try:
+        with connection.makefile("rb") as file:
+            return json.loads(file.readline())
+    except (OSError, ValueError):
+        return None

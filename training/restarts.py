@@ -1,0 +1,54 @@
+"""A worker that is started again when it was killed or has lost another, until its run is at its end.
+
+TensorFlow's collectives do not let one worker join again: when one is gone, all end, and all start from the last
+checkpoint. With --max_restarts every worker does so by itself, whichever was the one.
+"""
+
+import signal
+import subprocess
+import sys
+
+from training.workers import LOST
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_again_and_again(max_restarts):
+    """Runs this very command, without restarts of its own, in a process of its own.
+
+    Args:
+      max_restarts: How often it is started again.
+
+    Returns:
+      The exit status of the last one; of one that was killed, 128 and the number of the signal.
+    """
+    command = [sys.executable, *sys.argv, "--max_restarts=0"]
+    for number in range(max_restarts + 1):
+        status, asked = _run(command)
+        if asked or (status != LOST and status >= 0):
+            break
+        how = "another was lost" if status == LOST else f"it was killed by {signal.Signals(-status).name}"
+        left = f"start {number + 1} of {max_restarts}" if number < max_restarts else "no start is left"
+        print(f"this worker ended, {how}; {left}", file=sys.stderr, flush=True)
+    return status if status >= 0 else 128 - status
+
+
+def _run(command):
+    """Runs a command, passing on the signals that ask for an end; returns its status, and whether one came."""
+    asked = []
+
+    def ask(number, frame):
+        asked.append(number)
+        child.send_signal(number)
+
+    # In a session of its own a Ctrl-C on the terminal reaches it once, from us.
+    child = subprocess.Popen(command, start_new_session=True)
+    handlers = {number: signal.signal(number, ask) for number in _STOPPING}
+    try:
+        return child.wait(), bool(asked)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if child.poll() is None:
+            child.kill()
+            child.wait()
