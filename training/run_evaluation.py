@@ -56,7 +56,8 @@ class RunEvaluation:
 
         def on_batch(batch):
             self._stop.check()
-            worst.add(batch)
+            if self._evaluator.scores_all:  # Else the numbers of the records are others.
+                worst.add(batch)
 
         try:
             self._stop.check()
