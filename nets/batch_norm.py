@@ -173,9 +173,7 @@ def _by_mode(is_training, by_batch, by_averages, moving_mean, moving_variance, d
     return train() if static else (infer()[0], None, None)
 
 
-def _norm_over_replicas(
-    images, gamma, beta, mean, variance, is_training, exponential_avg_factor, epsilon, data_format
-):
+def _norm_over_replicas(images, gamma, beta, mean, variance, is_training, exponential_avg_factor, epsilon, data_format):
     """As fused_batch_norm in training, with the statistics of the batch over all replicas."""
     axes = [0, 1, 2] if data_format == "NHWC" else [0, 2, 3]
     own_mean, own_variance = tf.nn.moments(tf.cast(images, tf.float32), axes, keepdims=True)
@@ -186,9 +184,7 @@ def _norm_over_replicas(
     # Not E[x^2] - E[x]^2, which cancels where the mean is large.
     all_variance = tf.reduce_mean(variances + tf.math.squared_difference(means, all_mean), axis=0)
     scale, offset = tf.reshape(gamma, own_mean.shape), tf.reshape(beta, own_mean.shape)
-    outputs = tf.nn.batch_normalization(
-        tf.cast(images, tf.float32), all_mean, all_variance, offset, scale, epsilon
-    )
+    outputs = tf.nn.batch_normalization(tf.cast(images, tf.float32), all_mean, all_variance, offset, scale, epsilon)
     count = tf.cast(tf.size(images) // tf.size(all_mean), tf.float32) * context.num_replicas_in_sync
     corrected = all_variance * count / tf.maximum(count - 1.0, 1.0)
     averages = [
