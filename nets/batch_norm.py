@@ -109,12 +109,9 @@ def batch_norm(
             images = inputs[:, None, None, :] if data_format == "NHWC" else inputs[:, :, None, None]
         if callable(is_training):
             is_training = is_training(variable_scope.name)
-        fused = tf.compat.v1.nn.fused_batch_norm
-        by_batch, by_averages = fused, fused
-        if norm_on_cpu.pays(images, data_format):
-            by_batch = norm_on_cpu.batch_norm
-            if activation_fn is not None:  # Without, this stands behind a convolution, and the two are fused.
-                by_averages = norm_on_cpu.batch_norm
+        on_cpu = norm_on_cpu.pays(images, data_format)
+        by_averages = norm_on_cpu.batch_norm if on_cpu else tf.compat.v1.nn.fused_batch_norm
+        by_batch = by_averages
         if sync and tf.distribute.get_replica_context() and tf.distribute.get_strategy().num_replicas_in_sync > 1:
             by_batch = _norm_over_replicas
         by_batch, by_averages = (
