@@ -202,6 +202,6 @@ def test_calibration_draws_from_all_of_the_split_and_every_record_once(toy_dir):
     from exporting import pictures
 
     dataset = catalog.open_dataset("toy", toy_dir)
-    images = pictures.for_calibration(dataset, lambda image: image[:8, :8], 0, 1000)
+    images = pictures.for_calibration(dataset, lambda image, seed: image[:8, :8], 0, 1000)
     assert len(images) == exporting_toys.TRAIN_COUNT
     assert len(np.unique(images.reshape([len(images), -1]), axis=0)) == len(images)

@@ -55,6 +55,7 @@ def test_what_resolving_leaves_open():
         *("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
         *("warmup_steps", "warmup_images", "num_steps_per_decay", "num_images_per_decay", "base_batch_size"),
         *("eval_every_steps", "stop_at_top_1", "profile_steps", "recipe"),
+        *("num_gpus", "worker_hosts", "task_index"),
         *("clip_gradient_norm", "moving_average_decay"),
         *("checkpoint_path", "checkpoint_exclude_scopes", "trainable_scopes"),
     }
@@ -169,6 +170,8 @@ def test_only_what_cannot_make_it_another_run_may_differ(field):
     free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "max_to_keep"}
     free |= {"eval_every_steps", "best_metric", "stop_at_top_1", "profile_steps", "recipe"}
     free |= {"dataset_num_private_threads", "data_service_address"}
+    # However many share the batches, they are the same.
+    free |= {"strategy", "num_gpus", "worker_hosts", "task_index", "worker_timeout_secs", "max_restarts"}
     before = resolve(TrainConfig())
     changed = dataclasses.replace(before, **{field.name: "other"})
     told = configs.differences(configs.to_json(before), changed)
