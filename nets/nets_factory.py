@@ -166,6 +166,34 @@ def create_model(
     )
 
 
+def read_layout(model_name, arguments):
+    """Reads arguments of a network function that are given as text.
+
+    Args:
+      model_name: A name of NETWORKS.
+      arguments: Texts NAME=VALUE, such as "shortcut=projection" or "shortcut_connections=False".
+
+    Returns:
+      A dict for `create_model`.
+
+    Raises:
+      UserError: If a text has no "=", the network has no such argument, or True or False was expected.
+    """
+    layout = find_network(model_name).function.layout
+    given = {}
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        if not separator or name not in layout:
+            known = ", ".join(f"{known}={default}" for known, default in layout.items())
+            raise UserError(f"{argument!r} is no argument of {model_name}; its own and their defaults: {known}")
+        if isinstance(layout[name], bool):
+            if value not in ("True", "False"):
+                raise UserError(f"{argument!r}: expected {name}=True or {name}=False")
+            value = value == "True"
+        given[name] = value
+    return given
+
+
 def load_model(path, compute_dtype="float32", **settings):
     """Makes the network that a checkpoint's model.json describes, with the checkpoint's weights.
 

@@ -24,7 +24,8 @@ def make_model(config, num_classes, channels, settings):
         "compute_dtype": devices.resolve_precision(config.precision),
         "seed": config.seed,
     }
-    return nets_factory.create_model(**(settings | ours), sync_batch_norm=config.sync_batch_norm)
+    layout = nets_factory.read_layout(config.model_name, config.network_arguments)
+    return nets_factory.create_model(**(settings | ours | layout), sync_batch_norm=config.sync_batch_norm)
 
 
 def make_step(config, model, schedule, strategy):

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
+from command_line import UserError
 from nets import nets_factory
 
 NAMES = (
@@ -78,3 +79,24 @@ def test_network_fn_forwards_arguments():
 def test_an_unknown_argument_is_named():
     with tf.Graph().as_default(), pytest.raises(TypeError, match="output_strides"):
         nets_factory.get_network_fn("resnet_v2_18", 10)(tf.zeros([1, 65, 65, 3]), output_strides=8)
+
+
+def test_a_layout_is_read_from_text():
+    given = nets_factory.read_layout("resnet_cifar_v1_20", ["shortcut=projection", "shortcut_connections=False"])
+    assert given == {"shortcut": "projection", "shortcut_connections": False}
+    assert nets_factory.read_layout("resnet_v1_50", []) == {}
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("shortcut_connection=False", "no argument of resnet_cifar_v1_20; its own .*shortcut_connections=True"),
+        ("shortcut_connections", "no argument of"),
+        ("root_pool_padding=same", "no argument of resnet_cifar_v1_20"),
+        ("shortcut_connections=no", "expected shortcut_connections=True or shortcut_connections=False"),
+    ],
+)
+def test_a_layout_that_is_none_is_one_line(argument, message):
+    with pytest.raises(UserError, match=message) as error:
+        nets_factory.read_layout("resnet_cifar_v1_20", [argument])
+    assert "\n" not in str(error.value)

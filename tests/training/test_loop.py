@@ -243,6 +243,21 @@ def test_other_flags_in_the_same_folder_are_named_with_both_values(finished):
     assert "num_epochs" not in message and "--train_dir" in message
 
 
+def test_arguments_of_the_network_are_trained_and_recorded(toy_dir, tmp_path):
+    """A plain network: without shortcuts, a last unit whose last norm gives nothing leaves nothing at all."""
+    config = training_toys.toy_config(
+        toy_dir, tmp_path / "run", max_number_of_steps=1, network_arguments=("shortcut_connections=False",)
+    )
+    loop.train(config)
+    model, description = nets_factory.load_model(config.train_dir)
+    assert description["network"]["shortcut_connections"] is False
+    for kind in ("gamma", "beta"):
+        variable = model.variables_by_name[f"{training_toys.TINY}/block3/unit_1/basic_v1/conv2/BatchNorm/{kind}"]
+        variable.assign(tf.zeros_like(variable))
+    images = np.random.default_rng(0).normal(size=[2, 8, 8, 3]).astype(np.float32)
+    np.testing.assert_array_equal(model.features(tf.constant(images), ["block3"])["block3"], 0)
+
+
 def test_the_default_step_schedule_drops_at_a_third_two_thirds_and_eight_ninths(toy_dir, tmp_path, capsys):
     config = training_toys.toy_config(
         toy_dir, tmp_path / "run", learning_rate_decay_type="step", max_number_of_steps=10, log_every_n_steps=1
