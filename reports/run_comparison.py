@@ -1,0 +1,104 @@
+"""The error rates of several runs in one figure, and their last and best in a table.
+
+    python -m reports.run_comparison runs/plain_20 runs/plain_56 runs/resnet_20 runs/resnet_56 --output=errors.png
+
+Thin lines are errors on the training images as they passed (augmented, and by a network that was still moving), bold
+ones those of the evaluations: the form of figure 6 of arXiv:1512.03385.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+import command_line
+from command_line import UserError
+from reports.drawing import BLUE, GREEN, GREY, ORANGE, RED, new_figure, png
+
+_POINTS = 120  # Of a training curve: means over stretches of log lines.
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparisonConfig:
+    """Draws the errors of several runs, and prints a table of them."""
+
+    folders: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
+    """Folders of runs."""
+    output: pathlib.Path = pathlib.Path("errors.png")
+    """File for the figure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What is drawn of a run.
+
+    Attributes:
+      name: Its folder's.
+      train: Epoch and error, in percent, of each log line: float [lines, 2].
+      evaluations: The same of each evaluation.
+      count: Images of an evaluation.
+    """
+
+    name: str
+    train: np.ndarray
+    evaluations: np.ndarray
+    count: int
+
+
+def main(config):
+    """Writes the figure and prints the table."""
+    from nets import checkpoints
+
+    runs = [read(folder) for folder in config.folders]
+    if not runs:
+        raise UserError("no run is named; give the folders of some, such as runs/a runs/b")
+    with checkpoints.naming_what_cannot_be_written(config.output):
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        config.output.write_bytes(figure(runs))
+    width = max(len(run.name) for run in runs)
+    print(f"{'run':{width}}  epochs  train error  test error   best  images")
+    for run in runs:
+        (epoch, error), best = run.evaluations[-1], run.evaluations[:, 1].min()
+        print(
+            f"{run.name:{width}}  {epoch:6.1f}  {run.train[-1, 1]:9.2f} %  {error:8.2f} %  {best:5.2f}  {run.count:6}"
+        )
+    print(f"wrote {config.output}")
+
+
+def read(folder):
+    """Reads a run's folder; returns a Run.
+
+    Raises:
+      UserError: If it is no run, or has not been evaluated yet.
+    """
+    from training import curves, run_description
+
+    numbers, rows = run_description.read(folder), curves.read(folder)
+    train = [row for row in rows if row["kind"] == curves.TRAIN]
+    evaluations = [row for row in rows if row["kind"] == curves.EVALUATION]
+    if not numbers or not train or not evaluations:
+        raise UserError(f"{folder} holds no run that was evaluated: expected curves.jsonl with both kinds of rows")
+
+    def errors(rows):
+        return np.array([[row["step"] / numbers["steps_per_epoch"], 100 * (1 - row["top_1"])] for row in rows])
+
+    return Run(pathlib.Path(folder).name, errors(train), errors(evaluations), evaluations[-1]["count"])
+
+
+def figure(runs):
+    """The errors of Runs by epoch, as PNG bytes."""
+    drawn, axes = new_figure(7.4, 4.4)
+    for run, color in zip(runs, itertools.cycle((BLUE, RED, GREEN, ORANGE, GREY)), strict=False):
+        parts = np.array_split(run.train, min(_POINTS, len(run.train)))
+        axes.plot(*np.array([part.mean(axis=0) for part in parts]).T, color=color, linewidth=0.8)
+        axes.plot(*run.evaluations.T, color=color, linewidth=2, marker="o", markersize=3, label=run.name)
+    axes.set(xlabel="epoch", ylabel="error, % (thin: training, bold: test)", xlim=(0, None), ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8)
+    return png(drawn)
+
+
+if __name__ == "__main__":
+    command_line.run(main, ComparisonConfig)
