@@ -63,8 +63,6 @@ def memory_slim_resnets(request, images, labels):
 
 def memory_torch(request, images, labels):
     """PyTorch's, eager, without TensorFlow in the process."""
-    # What the table of layouts imports would bring TensorFlow along, and with it 500 MiB that are not PyTorch's.
-    sys.modules["nets.resnet_utils"] = types.ModuleType("nets.resnet_utils")
     from benchmarks import peers, torch_network  # noqa: F401 - imports torch, before the baseline.
 
     baseline = _resident_bytes()

@@ -3,20 +3,11 @@
 A layout decides where a block's stride stands and where shortcuts project; it decides which weights fit a network.
 """
 
-from nets import resnet_utils
+from nets import depths, resnet_utils
 
 STRIDE_PLACEMENTS = ("last_unit", "first_unit")
 PROJECTIONS = ("where_shapes_differ", "every_first_unit")
 LAYOUT_KEYWORDS = ("stride_placement", "projections", "root_pool_padding", "shortcut", "shortcut_connections")
-UNITS_PER_BLOCK = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
-}
-BASE_DEPTHS = (64, 128, 256, 512)
 
 
 def make_block(scope, unit_fn, unit, num_units, stride, stride_placement, projections):
@@ -93,11 +84,11 @@ def describe_variant(network, name, builder, default_image_size=224):
     network.__name__ = network.__qualname__ = name
     keywords = network.__kwdefaults__ or {}
     network.layout = {keyword: keywords[keyword] for keyword in LAYOUT_KEYWORDS if keyword in keywords}
-    network.__doc__ = f"{name}: see `{builder}` for arguments and results, `resnet_utils.make_block` for the layout."
+    network.__doc__ = f"{name}: see `{builder}` for arguments and results, `layouts.make_block` for the layout."
     network.default_image_size = default_image_size
     return network
 
 
 def scaled_base_depths(depth_multiplier, min_base_depth):
     """The base depths of the four ImageNet blocks, times `depth_multiplier` and not under `min_base_depth`."""
-    return [max(int(depth * depth_multiplier), min_base_depth) for depth in BASE_DEPTHS]
+    return [max(int(depth * depth_multiplier), min_base_depth) for depth in depths.BASE_DEPTHS]

@@ -15,7 +15,7 @@ Source: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.0338
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import layouts, resnet_utils
+from nets import depths, layouts, resnet_utils
 from nets.convolution import conv2d
 
 resnet_arg_scope = resnet_utils.resnet_arg_scope
@@ -227,7 +227,7 @@ def _variant(name, depth, block_fn=resnet_v1_block, stride_placement="last_unit"
         root_pool_padding="same",
     ):
         base_depths = layouts.scaled_base_depths(depth_multiplier, min_base_depth)
-        units = layouts.UNITS_PER_BLOCK[depth]
+        units = depths.UNITS_PER_BLOCK[depth]
         return resnet_v1(
             inputs,
             layouts.stack_of_blocks(block_fn, base_depths, units, stride_placement, projections),

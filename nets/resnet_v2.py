@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from command_line import UserError
-from nets import layouts, resnet_utils
+from nets import depths, layouts, resnet_utils
 from nets.batch_norm import batch_norm
 from nets.convolution import conv2d
 
@@ -197,7 +197,7 @@ def _variant(name, depth, block_fn=resnet_v2_block, stride_placement="last_unit"
         root_pool_padding="same",
     ):
         base_depths = layouts.scaled_base_depths(depth_multiplier, min_base_depth)
-        units = layouts.UNITS_PER_BLOCK[depth]
+        units = depths.UNITS_PER_BLOCK[depth]
         return resnet_v2(
             inputs,
             layouts.stack_of_blocks(block_fn, base_depths, units, stride_placement, projections),

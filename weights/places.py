@@ -7,7 +7,7 @@ a place to names (see `slim`, `keras`, `torchvision`, `official`), and this file
 import re
 from typing import NamedTuple
 
-from nets import layouts
+from nets import depths
 
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -43,7 +43,7 @@ class Structure(NamedTuple):
 
     @property
     def units_per_block(self):
-        return ((self.depth - 2) // 6,) * 3 if self.cifar else layouts.UNITS_PER_BLOCK[self.depth]
+        return ((self.depth - 2) // 6,) * 3 if self.cifar else depths.UNITS_PER_BLOCK[self.depth]
 
     @property
     def bottleneck(self):
