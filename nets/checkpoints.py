@@ -163,7 +163,8 @@ def _mismatch(prefix, missing, reshaped, unexpected, most=8):
     right += [""] * (len(left) - len(right))
     kinds += [f"{len(missing)} missing in the file", f"{len(unexpected)} unexpected"]
     width = max([len(name) for name in left] + [len(row[0]) for row in rows] + [len("missing in the file")])
-    lines = [f"checkpoint {prefix} does not fit the network: " + ", ".join(kinds)]
+    advice = "give the network, with as many classes, that it is of"
+    lines = [f"checkpoint {prefix} does not fit the network: {', '.join(kinds)}; {advice}"]
     if rows:
         lines += [f"  {'another shape'.ljust(width)}", *(f"  {name.ljust(width)}  {text}" for name, text in rows)]
     if missing or not rows:

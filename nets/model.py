@@ -139,13 +139,16 @@ class SlimModel(tf.Module):
         """The full name of an end point, "resnet_v2_50/block2" of "block2".
 
         Raises:
-          UserError: If the name is unknown; the message lists the known ones.
+          UserError: If the name is unknown; the message lists the known ones but those within units.
         """
         scope = self.settings.get("scope", self.name)
         for candidate in (name, f"{scope}/{name}"):
             if candidate in self.end_point_names:
                 return candidate
-        raise UserError(f"unknown end point {name!r}; known: {', '.join(self.end_point_names)}")
+        inner = [known for known in self.end_point_names if "/unit_" in known]
+        outer = [known for known in self.end_point_names if known not in inner]
+        more = f", and {len(inner)} within units, such as {inner[0]}" if inner else ""
+        raise UserError(f"unknown end point {name!r}; known: {', '.join(outer)}{more}")
 
     def save(self, path):
         """Writes the variables to a checkpoint at prefix `path`; see `checkpoints.write`."""
