@@ -228,9 +228,14 @@ def _finish(batches, num_private_threads):
     options = tf.data.Options()
     options.deterministic = True
     # Threads of its own keep the many small ops of preprocessing out of the way of the network's large ones.
-    options.threading.private_threadpool_size = num_private_threads or max(1, _usable_cpus() // 2)
+    threads = num_private_threads or max(1, _usable_cpus() // 2)
+    options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    # What AUTOTUNE stands for is set, not sought: in TensorFlow 2.21 an iterator whose tuner sleeps while it is deleted
+    # may miss the call to end, and then its owner waits for as long as the tuner sleeps, up to a minute.
+    options.autotune.enabled = False
+    options.autotune.initial_parallelism = threads
+    return batches.prefetch(2).with_options(options)
 
 
 def _check_at_least(least, **settings):

@@ -77,9 +77,12 @@ def distribute(strategy, workers, batches):
       workers: A workers.Workers.
       batches: Endless batches: the global ones in a run of one process, else this worker's parts of them.
     """
+    local_replicas = strategy.num_replicas_in_sync // workers.count
+    if local_replicas == 1 and not tf.config.get_visible_devices("GPU"):
+        # They are where they are wanted; the iterator that the strategy would make has a tuner, see records._finish.
+        return batches
     if workers.count == 1:
         return strategy.experimental_distribute_dataset(batches)
-    local_replicas = strategy.num_replicas_in_sync // workers.count
 
     def split(*batch):
         return tuple(tf.reshape(value, [local_replicas, -1, *value.shape[1:]]) for value in batch)

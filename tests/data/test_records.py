@@ -121,6 +121,16 @@ def test_the_stream_is_no_function_of_threads_or_the_global_seed(make_dataset):
         np.testing.assert_array_equal(one[0], other[0])
 
 
+def test_no_tuner_is_left_to_wait_for_when_a_stream_is_dropped(make_dataset):
+    dataset = make_dataset(SHARDS)
+    training = records.training_batches(dataset, "train", pixel_and_noise, 4, 3, num_private_threads=20)
+    evaluation = records.evaluation_batches(dataset, "train", pixel_and_noise, 4, num_private_threads=20)
+    for batches in (training, evaluation):
+        options = batches.options()
+        assert (options.autotune.enabled, options.autotune.initial_parallelism) == (False, 20)
+        assert options.threading.private_threadpool_size == 20
+
+
 @pytest.mark.parametrize("cached_bytes", [0, 2**20])
 def test_another_seed_gives_another_order_and_other_augmentation(make_dataset, cached_bytes):
     dataset = make_dataset(SHARDS)
