@@ -31,7 +31,9 @@ def check_exists(path):
 
 def damaged(path, reason):
     """The UserError for a file that is incomplete, or not what its name says."""
-    text = str(reason).strip().partition("\n")[0] or repr(reason)
+    text = str(reason).strip().partition("\n")[0]
+    if not text:
+        text = "it ends too early" if isinstance(reason, EOFError) else repr(reason)
     return UserError(f"{path} cannot be read: {text}; take another copy of it")
 
 
