@@ -67,8 +67,6 @@ class Tally(NamedTuple):
 class Evaluator:
     """Scores a model; made once and called again, it traces the network once."""
 
-    scores_all = True  # Batches are the whole split, in file order.
-
     def __init__(self, model):
         self._model = model
         self._score = tf.function(self._score_batch, autograph=False, reduce_retracing=True)

@@ -137,7 +137,7 @@ class _Run:
         self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
         self._evaluator = SharedEvaluator(self._model, workers) if workers.count > 1 else Evaluator(self._model)
-        self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop)
+        self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop, workers)
         self._origin = workers.from_chief(lambda: self._restore(before))
         workers.share(self._values.values())
         if self._origin and self._averages:
@@ -201,7 +201,9 @@ class _Run:
             if step > first_step:
                 progress.say(f"time {sum(meter.seconds.values()):.1f} s: {shares_text(meter.seconds, decimals=2)}")
         pace = meter.images_per_second_of_all
-        return TrainResult(step, self._total_steps, finished, prefix and str(prefix), evaluation, pace)
+        # The chief's folder holds it, whoever says so.
+        prefix = self._workers.from_chief(lambda: prefix and str(prefix))
+        return TrainResult(step, self._total_steps, finished, prefix, evaluation, pace)
 
     def _begin(self, first_step, progress):
         """Says what begins, notes it in the folder, and takes up the curves."""

@@ -39,10 +39,18 @@ class Mistake(NamedTuple):
 class Mistakes:
     """Keeps the mistakes with the highest cross-entropy; of equal ones the earlier records."""
 
-    def __init__(self, most=_MOST):
+    def __init__(self, most=_MOST, workers=None, batch_size=0):
+        """Makes it for one evaluation.
+
+        Args:
+          most: How many to keep.
+          workers: The workers.Workers that take turns with the batches, each with a Mistakes; None for one process.
+          batch_size: Records of each of their batches but the last.
+        """
         self._most = most
+        self._workers = workers if workers and workers.count > 1 else None
         self._worst = []
-        self._count = 0
+        self._next_record = workers.index * batch_size if workers else 0
 
     def add(self, batch):
         """Looks through an evaluation.Predictions."""
@@ -52,17 +60,39 @@ class Mistakes:
         for index in order:
             if batch.cross_entropy[index] <= least:
                 break
+            record = self._next_record + int(index)
             numbers = batch.labels[index], batch.top_5[index, 0], batch.probability[index], batch.cross_entropy[index]
-            self._worst.append(
-                Mistake(self._count + int(index), *(number.item() for number in numbers), _picture(batch.images[index]))
-            )
+            self._worst.append(Mistake(record, *(number.item() for number in numbers), _picture(batch.images[index])))
         # Stable, so that the earlier stay before the later.
         self._worst = sorted(self._worst, key=lambda mistake: -mistake.cross_entropy)[: self._most]
-        self._count += len(batch.labels)
+        self._next_record += len(batch.labels) * (self._workers.count if self._workers else 1)
 
     def worst(self):
-        """A list of Mistake, the worst first."""
-        return list(self._worst)
+        """A list of Mistake, the worst first; with workers, those of all of them, and all have to call it."""
+        return self._worst_of_all() if self._workers else list(self._worst)
+
+    def _worst_of_all(self):
+        """Sums the numbers, each worker's in a place of its own, then the pictures of those that they choose."""
+        own, count = self._workers.index, self._workers.count
+        numbers = np.zeros([count, self._most, 1 + len(_FIELDS)])
+        sizes = np.zeros([count, 3], np.int32)
+        for place, mistake in enumerate(self._worst):
+            numbers[own, place] = 1, *mistake[: len(_FIELDS)]
+            sizes[own] = mistake.picture.shape
+        numbers, sizes = self._workers.sum([numbers, sizes])
+        rows = [(numbers[place][1:], *place) for place in zip(*np.nonzero(numbers[:, :, 0]), strict=True)]
+        rows = sorted(rows, key=lambda row: (-row[0][-1], row[0][0]))[: self._most]
+        if not rows:
+            return []
+        pictures = np.zeros([len(rows), *sizes.max(axis=0)], np.int32)
+        for picture, (_, worker, place) in zip(pictures, rows, strict=True):
+            if worker == own:
+                picture[:] = self._worst[place].picture
+        (pictures,) = self._workers.sum([pictures])
+        return [
+            Mistake(*map(int, fields[:3]), *fields[3:].tolist(), picture)
+            for (fields, _, _), picture in zip(rows, np.uint8(pictures), strict=True)
+        ]
 
 
 def write(folder, step, split, confusion_matrix, mistakes):

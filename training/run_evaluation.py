@@ -12,7 +12,7 @@ from training.interrupts import Stopped
 class RunEvaluation:
     """Scores the network on the run's evaluation split; with moving averages, these."""
 
-    def __init__(self, config, evaluator, averages, folder, stop):
+    def __init__(self, config, evaluator, averages, folder, stop, workers):
         """Makes it of the parts of a run.
 
         Args:
@@ -21,12 +21,14 @@ class RunEvaluation:
           averages: An averages.MovingAverages, or None.
           folder: The run's RunFolder.
           stop: A StopRequest, which ends an evaluation.
+          workers: The workers.Workers of the run, all of which have to call `run`.
         """
         self._config = config
         self._evaluator = evaluator
         self._averages = averages
         self._folder = folder
         self._stop = stop
+        self._workers = workers
 
     def is_due(self, step, total_steps, steps_per_epoch):
         """Whether the network is to be scored after so many steps."""
@@ -52,12 +54,11 @@ class RunEvaluation:
         """
         config = self._config
         split = config.eval_split_name
-        worst = mistakes.Mistakes()
+        worst = mistakes.Mistakes(workers=self._workers, batch_size=config.batch_size)
 
         def on_batch(batch):
             self._stop.check()
-            if self._evaluator.scores_all:  # Else the numbers of the records are others.
-                worst.add(batch)
+            worst.add(batch)
 
         try:
             self._stop.check()

@@ -15,8 +15,6 @@ class SharedEvaluator:
     score with a copy, made before each pass.
     """
 
-    scores_all = False
-
     def __init__(self, model, workers):
         """Args: model: the SlimModel of the run; workers: its workers.Workers."""
         self._model = model

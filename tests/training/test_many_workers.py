@@ -15,7 +15,7 @@ import pytest
 import training_toys
 
 from nets import nets_factory
-from training import loop
+from training import loop, mistakes
 from training.workers import LOST
 
 FOLDER = pathlib.Path(__file__).parent
@@ -120,6 +120,14 @@ def assert_one_trained_as_the_other(ours, theirs, rtol, atol):
         np.testing.assert_allclose(our_values[name], value, rtol=rtol, atol=atol, err_msg=name)
 
 
+def assert_same_mistakes(ours, theirs):
+    ours, theirs = mistakes.read(ours)["mistakes"], mistakes.read(theirs)["mistakes"]
+    assert sorted(mistake.record for mistake in ours) == sorted(mistake.record for mistake in theirs)
+    pictures = {mistake.record: mistake.picture for mistake in theirs}
+    for mistake in ours:
+        np.testing.assert_array_equal(mistake.picture, pictures[mistake.record])
+
+
 def test_two_workers_of_32_train_as_one_of_64(data_dir, frozen, tmp_path):
     """With batch norm frozen, a step is the same function of its 64 images however they are divided."""
     shared = {"eval_every_epochs": 0.0, "learning_rate": 0.01} | frozen
@@ -133,6 +141,7 @@ def test_two_workers_of_32_train_as_one_of_64(data_dir, frozen, tmp_path):
     assert evaluation["count"] == training_toys.TEST_COUNT
     assert evaluation["confusion_matrix"] == one.evaluation["confusion_matrix"]
     np.testing.assert_allclose(evaluation["cross_entropy"], one.evaluation["cross_entropy"], rtol=1e-4)
+    assert_same_mistakes(tmp_path / "two", tmp_path / "one")
     assert "2 device(s)" in chief_says and f"step {STEPS}/{STEPS}" in chief_says
     # The log is the chief's; what came of the run, all say.
     assert "loss" not in other_says and chief_says.splitlines()[-1] == other_says.splitlines()[-1]

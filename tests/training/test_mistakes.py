@@ -1,5 +1,8 @@
 """The worst mistakes of an evaluation, by hand."""
 
+import concurrent.futures
+import queue
+
 import numpy as np
 import tensorflow as tf
 
@@ -55,6 +58,48 @@ def test_a_picture_has_the_full_range_in_colour_and_a_size_to_look_at():
     grey = mistakes.Mistakes()
     grey.add(batch([0], [1], [2.0], np.linspace(0, 1, 320 * 224).reshape(1, 320, 224, 1)))
     assert grey.worst()[0].picture.shape == (160, 112, 3)
+
+
+class Turns:
+    """Two workers, each in a thread of its own, that sum as workers.Workers do."""
+
+    count = 2
+
+    def __init__(self, index, told):
+        self.index, self._told = index, told
+
+    def sum(self, arrays):
+        mine, theirs = self._told[self.index], self._told[1 - self.index]
+        mine.put(arrays)
+        return [one + other for one, other in zip(arrays, theirs.get(), strict=True)]
+
+
+def test_workers_that_take_turns_keep_what_one_process_keeps():
+    random = np.random.default_rng(0)
+    batches = [
+        batch([0] * 3, random.integers(0, 3, 3), random.permutation(9)[:3] / 2, random.random([3, 2, 2, 3]))
+        for _ in range(5)
+    ]
+    alone = mistakes.Mistakes(most=4)
+    told = queue.SimpleQueue(), queue.SimpleQueue()
+    both = [mistakes.Mistakes(4, Turns(index, told), batch_size=3) for index in range(2)]
+    for number, one in enumerate(batches):
+        alone.add(one)
+        both[number % 2].add(one)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = list(pool.map(mistakes.Mistakes.worst, both))
+    assert len(alone.worst()) == 4
+    for result in results:
+        for ours, theirs in zip(result, alone.worst(), strict=True):
+            assert ours[:-1] == theirs[:-1]
+            np.testing.assert_array_equal(ours.picture, theirs.picture)
+
+
+def test_workers_without_mistakes():
+    told = queue.SimpleQueue(), queue.SimpleQueue()
+    both = [mistakes.Mistakes(4, Turns(index, told), batch_size=3) for index in range(2)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert list(pool.map(mistakes.Mistakes.worst, both)) == [[], []]
 
 
 def test_a_file_gives_back_what_was_written(tmp_path):
