@@ -38,6 +38,7 @@ _CACHED_BYTES = 256 * 2**20
 _NO_MIXING = Mixing()
 
 
+@tf.autograph.experimental.do_not_convert
 def training_batches(
     dataset,
     split,
@@ -131,6 +132,7 @@ def training_batches(
     return _finish(batches, num_private_threads)
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluation_batches(
     dataset, split, preprocess, batch_size, labels_offset=0, num_private_threads=None, worker=0, num_workers=1
 ):
