@@ -13,7 +13,7 @@ SCRIPT = ROOT / "benchmarks" / "time_all_reduce.py"
 
 def run(*flags):
     return subprocess.run(
-        [sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=200, check=False, cwd=ROOT
+        [sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=600, check=False, cwd=ROOT
     )
 
 
