@@ -38,7 +38,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Not run here: data.md has a test beside its code.
 OTHERS = ("data",)
 # Run among the default tests, without their slow blocks; the slow tests run every page whole.
-QUICK = ("input", "slim", "tensorflow2", "training")
+QUICK = ("input", "slim", "tensorflow2")
 PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem not in OTHERS]
 TRAINING = "python train_image_classifier.py --model_name=resnet_cifar_v1_20 --num_epochs=1 --learning_rate=0.1"
 PREPARED = "runs/digits-resnet_cifar_v1_20"

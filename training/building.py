@@ -24,7 +24,7 @@ def make_model(config, num_classes, channels, settings):
         "compute_dtype": devices.resolve_precision(config.precision),
         "seed": config.seed,
     }
-    layout = nets_factory.read_layout(config.model_name, config.network_arguments)
+    layout = nets_factory.read_layout(config.model_name, config.network_arguments or ())
     return nets_factory.create_model(**(settings | ours | layout), sync_batch_norm=config.sync_batch_norm)
 
 

@@ -20,8 +20,8 @@ class TrainConfig:
     """File of flags: the name of one in recipes/, or a path that ends in .toml; flags beside it come first."""
     model_name: str = "resnet_v2_50"
     """Network; an unknown name lists the known ones."""
-    network_arguments: tuple[str, ...] = ()
-    """Arguments of its function as NAME=VALUE, such as shortcut_connections=False (its own defaults)."""
+    network_arguments: tuple[str, ...] | None = None
+    """Arguments of its function as NAME=VALUE, such as shortcut_connections=False (the function's defaults)."""
     dataset_name: str | None = None
     """Data set: digits when neither name nor folder is given."""
     dataset_dir: str | None = None

@@ -85,6 +85,7 @@ def check_document(document):
         assert (statistics["minimum"], statistics["maximum"]) == (min(step_seconds), max(step_seconds))
 
 
+@pytest.mark.slow
 def test_by_its_path_from_another_folder(tmp_path):
     command = [sys.executable, SCRIPT, *TINY_FLAGS.split(), "--json", "out.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -154,6 +154,7 @@ def test_a_run_and_its_evaluation_print_lines_and_nothing_else(printed_run, tmp_
     assert np.mean(hits) == pytest.approx(evaluated["top_1"])
 
 
+@pytest.mark.slow
 def test_interrupted_killed_and_taken_up_again(toy_dir, tmp_path):
     """Ctrl-C in training; then a second run in the same folder, SIGKILL, and the same command to the end."""
     run = tmp_path / "run"
@@ -268,6 +269,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # It execs at once.
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_that_fits(toy_dir, tmp_path):
     status, written = on_a_terminal(
         80,

@@ -114,6 +114,7 @@ def test_l2_of_norms_and_biases_is_in_the_loss_where_asked_for():
     assert float(metrics["loss"] - metrics["cross_entropy"]) == pytest.approx(0.01 * squares / 2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_every_option_together_goes_on_as_if_never_stopped(toy_dir, tmp_path):
     options = {
         "optimizer": "adamw",
