@@ -5,8 +5,8 @@ RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 DEMO_DIR = runs/digits-resnet_v2_50
 
-# Another release of PyTorch, or a build without CUDA: make torch TORCH=torch==2.13.0
-TORCH ?= torch
+# Another release of PyTorch, or a build without CUDA: make torch TORCH="torch==2.13.0 torchvision==0.28.0 timm"
+TORCH ?= torch torchvision timm
 
 .PHONY: demo test test-all torch browser lint clean
 
@@ -22,10 +22,10 @@ test: $(READY)
 test-all: torch
 	$(RUN) -m pytest -n 2 --dist loadfile
 
-# Some tests compare with PyTorch where it is installed; it is not among what `make` installs by itself, since its wheel
-# for Linux may bring gigabytes of CUDA.
+# Some tests compare with PyTorch, torchvision and timm where they are installed; they are not among what `make` installs
+# by itself, since PyTorch's wheel for Linux may bring gigabytes of CUDA.
 torch: $(READY)
-	$(RUN) -c 'import torch' 2>/dev/null || $(RUN) -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(TORCH)
 
 # One test looks at a run's report in a browser where there is one; on a machine of one's own, install it as one likes.
 browser:

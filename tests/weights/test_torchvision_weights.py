@@ -1,9 +1,12 @@
-"""State dicts under torchvision's names, read and written; PyTorch says what is right."""
+"""State dicts of torchvision and timm, read and written; their own networks say what is right."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
+import torch_networks
+from torch_networks import logits_of, randomise
 from weights_toys import CLASSES, assert_same_logits, flags, pictures
 
 from command_line import UserError
@@ -13,33 +16,17 @@ from weights.importing import import_weights
 
 torch = pytest.importorskip("torch", reason="PyTorch is the optional [torch] extra")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="the optional [safetensors] extra")
-torch_resnet = pytest.importorskip("weights.torch_resnet", reason="needs PyTorch")
 
-MEANS, DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = {18: "resnet_v1_18", 34: "resnet_v1_34", 50: "resnet_v1_5_50", 101: "resnet_v1_5_101", 152: "resnet_v1_5_152"}
-DEPTHS = [depth if depth == 50 else pytest.param(depth, marks=pytest.mark.slow) for depth in NAMES]
+QUICK = [("torchvision", 50), ("timm", 18)]
+NETWORKS = [
+    (library, depth) if (library, depth) in QUICK else pytest.param(library, depth, marks=pytest.mark.slow)
+    for library, depth in [*product(("torchvision", "timm"), NAMES), ("plain", 50)]
+]
 
 
 def network(depth, classes=CLASSES):
-    """A network of random weights and random statistics."""
-    torch.manual_seed(depth)
-    model = torch_resnet.ResNet(depth, classes).eval()
-    for name, value in model.state_dict().items():
-        if name.endswith(("running_var", "weight")) and value.ndim == 1:
-            value.uniform_(0.5, 1.5)
-        elif name.endswith(("running_mean", "bias")):
-            value.normal_(std=0.2)
-        elif value.ndim > 1:
-            # PyTorch's own start would leave little of the pictures in the logits.
-            torch.nn.init.kaiming_normal_(value)
-    return model
-
-
-def logits_of(model, pixels):
-    """PyTorch's logits for RGB pixels 0 to 255, standardised as torchvision's weights want it."""
-    inputs = (pixels / 255 - np.float32(MEANS)) / np.float32(DEVIATIONS)
-    with torch.no_grad():
-        return model(torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy())).numpy()
+    return randomise(torch_networks.make("plain", depth, classes), seed=depth)
 
 
 def our_logits(folder, pixels):
@@ -52,17 +39,15 @@ def our_logits(folder, pixels):
 
 # https://pytorch.org/vision/stable/models/resnet.html: parameters of the published networks of 1000 classes.
 @pytest.mark.parametrize("depth, parameters", [(18, 11689512), (34, 21797672), (50, 25557032), (101, 44549160)])
-def test_the_reference_network_is_torchvisions(depth, parameters):
-    model = torch_resnet.ResNet(depth, 1000)
-    assert sum(value.numel() for value in model.parameters()) == parameters
-    names = set(model.state_dict())
-    assert {"conv1.weight", "bn1.running_var", "layer2.0.downsample.1.num_batches_tracked", "fc.bias"} <= names
-    assert ("layer1.0.downsample.0.weight" in names) == ("layer4.2.conv3.weight" in names) == (depth >= 50)
+def test_the_network_that_verify_runs_is_torchvisions(depth, parameters):
+    model, theirs = (torch_networks.make(library, depth, 1000).state_dict() for library in ("plain", "torchvision"))
+    assert sum(value.numel() for value in torch_networks.make("plain", depth, 1000).parameters()) == parameters
+    assert {name: value.shape for name, value in model.items()} == {name: value.shape for name, value in theirs.items()}
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_logits_are_pytorchs_own_in_both_directions(tmp_path, depth):
-    model, pixels = network(depth), pictures()
+@pytest.mark.parametrize("library, depth", NETWORKS)
+def test_logits_are_those_of_the_library_in_both_directions(tmp_path, library, depth):
+    model, pixels = randomise(torch_networks.make(library, depth, CLASSES), seed=depth), pictures()
     expected = logits_of(model, pixels)
     torch.save(model.state_dict(), tmp_path / "source.pth")
     config = {"source_format": "torchvision", "model_name": NAMES[depth], "verify": True}
@@ -72,7 +57,7 @@ def test_logits_are_pytorchs_own_in_both_directions(tmp_path, depth):
 
     file = tmp_path / "back.safetensors"
     export_weights(flags(tmp_path / "ours", file, target_format="torchvision", verify=True))
-    again = torch_resnet.ResNet(depth, CLASSES).eval()
+    again = torch_networks.make(library, depth, CLASSES).eval()
     again.load_state_dict(safetensors_torch.load_file(file), strict=True)
     for name, value in model.state_dict().items():
         # The epsilon is the same, so the round trip changes no bit.
