@@ -5,8 +5,8 @@ resumed; an evaluation pass scores every record once. A record needs `image/enco
 file; the bytes decide, not `image/format`) and `image/class/label`; research/slim's own records read as they
 are.
 
-    preprocess = functools.partial(get_preprocessing("digits", is_training=True), output_height=32,
-    output_width=32) batches = records.training_batches(dataset, "train", preprocess, batch_size=64, seed=1)
+    preprocess = functools.partial(get_preprocessing("digits", is_training=True), output_height=32, output_width=32)
+    batches = records.training_batches(dataset, "train", preprocess, batch_size=64, seed=1)
     with records.explain_errors(dataset, "train"):
         for images, labels in batches: ...
 """

@@ -23,6 +23,13 @@ def toy_dir(tmp_path_factory):
     return training_toys.make_dataset(tmp_path_factory.mktemp("toy"))
 
 
+@pytest.fixture(scope="module")
+def finished(toy_dir, tmp_path_factory):
+    """(config, result) of a run from start to end; its folder is not to be changed."""
+    config = training_toys.toy_config(toy_dir, tmp_path_factory.mktemp("finished") / "run")
+    return config, loop.train(config)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def without_reports(request):
     """Runs write no report, which takes longer than their steps; a module that says `REPORTS = True` has them."""

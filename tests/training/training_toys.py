@@ -13,6 +13,7 @@ TINY = "resnet_cifar_v1_8"
 SIDE = 8
 CLASS_NAMES = ("red", "green", "blue")
 TRAIN_COUNT, TEST_COUNT = 22, 13
+STEPS = 11  # 22 records, batches of 4, 2 epochs; an epoch is 5.5 steps.
 
 
 def add_tiny_networks(networks):
@@ -47,7 +48,7 @@ def make_dataset(directory, class_names=CLASS_NAMES, train=TRAIN_COUNT, test=TES
 
 
 def toy_config(dataset_dir, train_dir, **changes):
-    """A run of 11 steps over 2 epochs, with an evaluation after each."""
+    """A run of STEPS steps over 2 epochs, with an evaluation after each."""
     settings = {
         "model_name": TINY,
         "dataset_dir": str(dataset_dir),
