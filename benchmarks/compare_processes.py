@@ -154,7 +154,7 @@ def prepare(config, folder, with_keras):
 
 
 def compare(measure, names, request, num_rounds, missing, run=None):
-    """Takes turns; returns a list of Measured: one for start, two for memory.
+    """Takes turns, printing what each measured; returns a list of Measured: one for start, two for memory.
 
     Args:
       measure: start or memory.
@@ -170,7 +170,12 @@ def compare(measure, names, request, num_rounds, missing, run=None):
     run = run or run_turn
     agreements, missing = _first_round(measure, names, request, missing, run)
     takes_part = [name for name in names if name == names[0] or name in agreements]
-    turns = [{name: run(_turn(request, measure, name)) for name in takes_part} for _ in range(num_rounds)]
+    turns = [{} for _ in range(num_rounds)]
+    for turn in turns:
+        for name in takes_part:
+            turn[name] = run(_turn(request, measure, name))
+            _, unit, value = _VALUES[measure][0]
+            print(f"# {measure}: {name}: {value(turn[name]):.3f} {unit}", flush=True)
     setup = {"model": request["settings"]["model_name"], "image_size": request["image_size"]}
     if measure == "memory":
         setup |= {name: request[name] for name in ("batch_size", "precision", "steps")}

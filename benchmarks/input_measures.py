@@ -124,10 +124,9 @@ def measure_step(config, folder):
 
 
 def _run(config, contestants):
-    def show(name, images_per_second):
-        print(f"# {name}: {images_per_second:.2f} images/s", flush=True)
-
-    return rounds.run_rounds(contestants, config.rounds, config.seconds, config.burn_in_seconds, on_rate=show)
+    return rounds.run_rounds(
+        contestants, config.rounds, config.seconds, config.burn_in_seconds, on_rate=rounds.print_rate
+    )
 
 
 def _peers(config):

@@ -64,7 +64,7 @@ class Measured:
 
 
 def measure(config, pass_name, peers):
-    """Times a pass in this zoo and in others.
+    """Times a pass in this zoo and in others, and prints the rate of each turn as it ends.
 
     Args:
       config: A PeersConfig.
@@ -86,6 +86,7 @@ def measure(config, pass_name, peers):
             contestants[name] = CONTESTANTS[name](task)
         except (ImportError, UserError) as error:
             missing[name] = str(error)
+    print(f"# {pass_name}: first steps of {', '.join(contestants)}", flush=True)
     agreements = _compare(contestants, missing, TOLERANCES[config.precision])
     watch = disturbance.Watch()
     rates = rounds.run_rounds(
@@ -93,6 +94,7 @@ def measure(config, pass_name, peers):
         config.rounds,
         config.seconds,
         config.burn_in_seconds,
+        on_rate=rounds.print_rate,
     )
     others_share = watch.others_share()
     ratios = tuple(rounds.compare(f"{OURS} over {name}", rates[OURS], rates[name]) for name in rates if name != OURS)

@@ -40,6 +40,11 @@ def run_rounds(contestants, num_rounds, seconds, burn_in_seconds, clock=time.per
     return rates
 
 
+def print_rate(name, images_per_second):
+    """An `on_rate` that shows how far a long run is."""
+    print(f"# {name}: {images_per_second:.2f} images/s", flush=True)
+
+
 def _run(take_batch, seconds, clock):
     images, start = 0, clock()
     while True:

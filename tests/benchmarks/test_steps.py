@@ -94,7 +94,9 @@ def test_norms_of_training_use_the_batch(first_logits):
     assert np.abs(logits - first_logits).max() > 1e-3
 
 
-@pytest.mark.parametrize("engine", ["tensorflow", "xla", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "engine", ["tensorflow", "xla", "onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)]
+)
 def test_a_folded_network_computes_the_same_in_every_engine(engine, first_logits):
     if engine in ("onnxruntime", "openvino"):
         pytest.importorskip(engine, reason="needs slim-resnets[onnx,openvino]")

@@ -97,7 +97,7 @@ def filter_gradients_of_onednn(function):
     return sum("Conv2DBackpropFilter" in operation.type for operation in function.graph.get_operations())
 
 
-@pytest.mark.parametrize("name", ["resnet_v1_18", "resnet_v2_18"])
+@pytest.mark.parametrize("name", ["resnet_v1_18", pytest.param("resnet_v2_18", marks=pytest.mark.slow)])
 def test_a_network_trains_as_with_slims_convolution(monkeypatch, name):
     images, labels = normal(4, 33, 33, 3), tf.constant([0, 1, 2, 1])
     model = nets_factory.create_model(name, num_classes=3, batch_norm_decay=0.5)
