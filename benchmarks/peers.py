@@ -138,7 +138,7 @@ def _copy_of(model, precision):
     """A network of our own with the same weights, computed in a precision."""
     from nets import nets_factory
 
-    copy = nets_factory.create_model(**model.settings, compute_dtype=precision)
+    copy = nets_factory.create_model(**model.settings, compute_dtype=precision, seed=None)
     for name, variable in copy.variables_by_name.items():
         variable.assign(model.variables_by_name[name])
     return copy

@@ -18,7 +18,7 @@ def start_slim_resnets(request, images):
     """Our network, called as it is."""
     from nets import nets_factory
 
-    model = nets_factory.create_model(**request["settings"])
+    model = nets_factory.create_model(**request["settings"], seed=None)
     model.restore(request["folder"] + "/model.ckpt")
     return model(images)[0].numpy()
 
@@ -56,7 +56,7 @@ def memory_slim_resnets(request, images, labels):
     from nets import nets_factory
 
     baseline = _resident_bytes()
-    model = nets_factory.create_model(**request["settings"], compute_dtype=request["precision"])
+    model = nets_factory.create_model(**request["settings"], compute_dtype=request["precision"], seed=None)
     model.restore(request["folder"] + "/model.ckpt")
     return baseline, peers.train_contestant(model, tf.constant(images), tf.constant(labels))
 

@@ -50,7 +50,7 @@ def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=N
         raise UserError(f"--image_size is {image_size}, expected at least 1")
     prefix, description = describe(checkpoint_path, model_name)
     # The weights do not depend on the layout, which on a CPU can only be this.
-    model = nets_factory.create_model(**description["network"] | {"data_format": "NHWC"})
+    model = nets_factory.create_model(**description["network"] | {"data_format": "NHWC"}, seed=None)
     model.restore(prefix)
     recorded = description["preprocessing"]
     settings = recorded if preprocessing_name in (None, recorded["name"]) else {"name": preprocessing_name}

@@ -45,7 +45,7 @@ class SlimModel(tf.Module):
           settings: As the attribute.
           default_image_size: As the attribute.
           compute_dtype: Dtype of the activations, one of COMPUTE_DTYPES.
-          seed: Seed of the initial values.
+          seed: Seed of the initial values; None makes all zeros.
 
         Raises:
           UserError: If the dtype is unknown.
@@ -245,6 +245,8 @@ def _placeholder(getter, name, shape=None, dtype=tf.float32, **unused):
 
 def _first_value(spec, seed):
     """An array that depends on the seed and the variable's name alone, not on what was made before it."""
+    if seed is None:
+        return np.zeros(spec.shape, np.float32)
     for constant, value in ((tf.compat.v1.zeros_initializer, 0.0), (tf.compat.v1.ones_initializer, 1.0)):
         if isinstance(spec.initializer, constant):
             return np.full(spec.shape, value, np.float32)

@@ -111,7 +111,8 @@ class Scorer:
         self._dataset = dataset = _open_data(config, described)
         self.split = config.dataset_split_name or dataset.row.eval_split
         settings, self._names = _settings(described, dataset)
-        self._model = nets_factory.create_model(**settings, compute_dtype=devices.resolve_precision(config.precision))
+        precision = devices.resolve_precision(config.precision)
+        self._model = nets_factory.create_model(**settings, compute_dtype=precision, seed=None)
         self._size = size = described["image_size"] or dataset.row.image_size or self._model.default_image_size
         family = preprocessing.find_family(described["preprocessing"])
         self._preprocess = preprocessing.Preprocess(family, size, size)

@@ -32,7 +32,7 @@ def estimate(model, batches, num_images, training=True):
     """
     # A decay of 0 makes each moving statistic that of the last batch.
     settings = model.settings | {"batch_norm_decay": 0.0}
-    twin = nets_factory.create_model(**settings, compute_dtype=model.compute_dtype.name)
+    twin = nets_factory.create_model(**settings, compute_dtype=model.compute_dtype.name, seed=None)
     for name, variable in model.variables_by_name.items():
         twin.variables_by_name[name].assign(tf.convert_to_tensor(variable))
     statistics = {name: variable for name, variable in twin.variables_by_name.items() if not variable.trainable}

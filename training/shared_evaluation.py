@@ -19,7 +19,7 @@ class SharedEvaluator:
         """Args: model: the SlimModel of the run; workers: its workers.Workers."""
         self._model = model
         self._workers = workers
-        self._copy = nets_factory.create_model(**model.settings, compute_dtype=model.compute_dtype.name)
+        self._copy = nets_factory.create_model(**model.settings, compute_dtype=model.compute_dtype.name, seed=None)
         self._evaluator = Evaluator(self._copy)
 
     def predictions(self, batches):

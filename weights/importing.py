@@ -46,7 +46,7 @@ def import_weights(config, show=lambda text: None):
         # Slim's ImageNet records have a background of label 0, which a network of 1000 classes leaves out.
         offset = 1 if num_classes == 1000 else 0
     names = _label_names(config, num_classes, offset)
-    model = nets_factory.create_model(structure.model_name, num_classes, **settings)
+    model = nets_factory.create_model(structure.model_name, num_classes, seed=None, **settings)
     mapping.check_shapes(values, model.variables_by_name)
     for name, variable in model.variables_by_name.items():
         variable.assign(values[name])

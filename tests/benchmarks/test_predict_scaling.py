@@ -31,7 +31,7 @@ def test_the_sources_are_the_committed_measurements():
     networks = {network.name: network for network in predict_scaling.NETWORKS}
     ready = statistics.median(step["images_per_second"]["ready"])
     assert networks["resnet_v1_50"].step_seconds == pytest.approx(32 / ready, rel=1e-4)
-    row = next(row for row in rows_of("2026-11-22-resnet_v2_152.json") if row["pass"] == "forward_backward")
+    row = next(row for row in rows_of("2026-11-24-resnet_v2_152.json") if row["pass"] == "forward_backward")
     assert networks["resnet_v2_152"].step_seconds == pytest.approx(row["statistics"]["median"], rel=1e-4)
     assert networks["resnet_v2_152"].parameters == row["parameters"]
     rows = {(row["workers"], row["megabytes"]): row for row in rows_of("2026-11-24-all-reduce.json")}

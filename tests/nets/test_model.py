@@ -180,6 +180,10 @@ def test_the_seed_decides_the_initial_weights(tiny):
     assert len(np.unique(np.stack(starts), axis=0)) == len(weights) == 8
 
 
+def test_without_a_seed_all_variables_are_zeros(tiny):
+    assert not any(np.any(variable.numpy()) for variable in tiny_model(tiny, seed=None).variables_by_name.values())
+
+
 def test_a_variable_starts_the_same_whatever_else_the_network_has(tiny):
     few, many = (tiny_model(tiny, num_classes).variables_by_name for num_classes in (None, 5))
     assert set(many) - set(few) == {f"{tiny}/logits/weights", f"{tiny}/logits/biases"}

@@ -125,7 +125,7 @@ def test_rows_in_rounds_are_compared(files):
 
 def test_files_of_other_days_and_other_scripts(tmp_path):
     """The oldest file has neither peaks nor traffic nor forward mode."""
-    names = ("2026-11-22-resnet_v2_152.json", "2026-11-22-input-pipeline.json")
+    names = ("2026-11-24-resnet_v2_152.json", "2026-11-24-input-pipeline.json")
     page = benchmark_report.write([RESULTS / name for name in names], tmp_path / "old.html")
     names = {"old.html", "old-spread.png", "old-steps.png", "old-turns-1.png", "old-turns-2.png"}
     assert page == tmp_path / "old.html" and {path.name for path in tmp_path.iterdir()} == names
