@@ -123,12 +123,12 @@ def test_rows_in_rounds_are_compared(files):
     ]
 
 
-def test_files_of_other_days_and_other_scripts(tmp_path):
-    """The oldest file has neither peaks nor traffic nor forward mode."""
+def test_files_that_are_committed_of_several_scripts(tmp_path):
     names = ("2026-11-24-resnet_v2_152.json", "2026-11-24-input-pipeline.json")
-    page = benchmark_report.write([RESULTS / name for name in names], tmp_path / "old.html")
-    names = {"old.html", "old-spread.png", "old-steps.png", "old-turns-1.png", "old-turns-2.png"}
-    assert page == tmp_path / "old.html" and {path.name for path in tmp_path.iterdir()} == names
+    figures = ("roofline-1", "spread", "steps", "turns-1", "turns-2")
+    page = benchmark_report.write([RESULTS / name for name in names], tmp_path / "all.html")
+    names = {"all.html"} | {f"all-{figure}.png" for figure in figures}
+    assert page == tmp_path / "all.html" and {path.name for path in tmp_path.iterdir()} == names
     assert "slim_resnets over simplejpeg" in page.read_text()
 
 
