@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch_networks
-from torch_networks import logits_of, randomise
+from torch_networks import logits_of, randomize
 from weights_toys import CLASSES, assert_same_logits, flags, pictures
 
 from command_line import UserError
@@ -26,7 +26,7 @@ NETWORKS = [
 
 
 def network(depth, classes=CLASSES):
-    return randomise(torch_networks.make("plain", depth, classes), seed=depth)
+    return randomize(torch_networks.make("plain", depth, classes), seed=depth)
 
 
 def our_logits(folder, pixels):
@@ -47,7 +47,7 @@ def test_the_network_that_verify_runs_is_torchvisions(depth, parameters):
 
 @pytest.mark.parametrize("library, depth", NETWORKS)
 def test_logits_are_those_of_the_library_in_both_directions(tmp_path, library, depth):
-    model, pixels = randomise(torch_networks.make(library, depth, CLASSES), seed=depth), pictures()
+    model, pixels = randomize(torch_networks.make(library, depth, CLASSES), seed=depth), pictures()
     expected = logits_of(model, pixels)
     torch.save(model.state_dict(), tmp_path / "source.pth")
     config = {"source_format": "torchvision", "model_name": NAMES[depth], "verify": True}

@@ -21,15 +21,19 @@ def _declare_operators():
     except PackageNotFoundError:
         return
     if foreign:
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        for operator in ("torchvision::nms", "torchvision::qnms"):
+            torch.library.define(operator, "(Tensor a, Tensor b, float c) -> Tensor")
 
 
 _declare_operators()
 
 
 def make(library, depth, classes):
-    """The network of `depth` layers of torchvision, of timm, or the plain one that --verify runs."""
+    """The network of `depth` layers of torchvision, of timm, or the plain one that --verify runs.
+
+    Its images are float32 [batch, 3, height, width], its logits [batch, classes]. Without the library a test is left
+    out.
+    """
     if library == "plain":
         return pytest.importorskip("weights.torch_resnet").ResNet(depth, classes)
     reason = f"{library} is among what `make torch` installs"
@@ -39,7 +43,7 @@ def make(library, depth, classes):
     return getattr(models, f"resnet{depth}")(num_classes=classes)
 
 
-def randomise(model, seed):
+def randomize(model, seed):
     """Gives a network random weights and random statistics, and returns it for inference."""
     torch.manual_seed(seed)
     for name, value in model.state_dict().items():
@@ -54,7 +58,10 @@ def randomise(model, seed):
 
 
 def logits_of(model, pixels):
-    """PyTorch's logits for RGB pixels 0 to 255, standardised as torchvision's weights want it."""
+    """PyTorch's logits for RGB pixels 0 to 255, [batch, height, width, 3].
+
+    They are standardized as torchvision's weights want it.
+    """
     inputs = (pixels / 255 - np.float32(MEANS)) / np.float32(DEVIATIONS)
     with torch.no_grad():
         return model(torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy())).numpy()
