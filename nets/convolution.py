@@ -1,10 +1,13 @@
-"""A convolution with a faster gradient of its weights on CPUs.
+"""`slim.conv2d` without its layer objects, with a faster gradient of its weights on CPUs.
 
-`conv2d` is `slim.conv2d`: the same arguments, arg scopes, variables and results. In a function that trains on a CPU,
-the gradient of the weights of some convolutions of stride 1 is computed as matrix products: of the inputs, shifted for
-each position of the kernel, with the gradient of the outputs. Training spends more time in that gradient than in
-anything else, and oneDNN's kernel for it, which TensorFlow calls, is far from the speed of a matrix product where a map
-has few positions; see `_pays`.
+`conv2d` has the arguments, arg scopes, variables and results of `slim.conv2d`. In a `tf.function` it makes its
+variables and operations itself: the objects that Slim makes for each layer cost a tenth of the time from a process's
+start to its first prediction.
+
+In a function that trains on a CPU, the gradient of the weights of some convolutions of stride 1 is computed as matrix
+products: of the inputs, shifted for each position of the kernel, with the gradient of the outputs. Training spends more
+time in that gradient than in anything else, and oneDNN's kernel for it, which TensorFlow calls, is far from the speed
+of a matrix product where a map has few positions; see `_pays`.
 """
 
 import tensorflow as tf
@@ -15,6 +18,7 @@ from nets.processor import cpu_flags
 
 # Products over parts of the batch, then summed: one thread each, and as exact.
 _PARTS = 4
+_ZEROS = tf.compat.v1.zeros_initializer()
 _OWN_ARGUMENTS = {
     "stride",
     "rate",
@@ -45,32 +49,19 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
       Activations.
     """
     arguments = _scoped(slim.conv2d) | given
-    kernel = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
-    if not _is_training_on_cpu() or not _has_products(inputs, kernel, arguments):
+    if not _is_in_function() or not set(arguments) <= _OWN_ARGUMENTS or arguments.get("rate", 1) != 1:
         return slim.conv2d(inputs, num_outputs, kernel_size, **given)
-    return _convolve(inputs, num_outputs, kernel[0], **arguments)
+    kernel = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
+    return _layer(inputs, num_outputs, kernel, **arguments)
 
 
 def _scoped(layer):
     return slim.current_arg_scope().get(slim.arg_scope_func_key(layer), {})
 
 
-def _is_training_on_cpu():
-    if tf.executing_eagerly() or not tf.compat.v1.get_default_graph().building_function:
-        return False  # In a v1 graph variables are not ours, and stay Slim's.
-    if _scoped(batch_norm).get("is_training", True) is False:
-        return False
-    return not tf.config.list_physical_devices("GPU")
-
-
-def _has_products(inputs, kernel, arguments):
-    """Whether the gradient can be written as products, and pays."""
-    if arguments.get("data_format") not in (None, "NHWC") or set(arguments) - _OWN_ARGUMENTS:
-        return False
-    if arguments.get("stride", 1) != 1 or arguments.get("rate", 1) != 1 or arguments.get("padding", "SAME") != "SAME":
-        return False
-    height, width, channels = inputs.shape[1:]
-    return None not in (height, width) and _pays(kernel, height * width, channels, inputs.dtype)
+def _is_in_function():
+    # In a v1 graph variables are not ours, and stay Slim's.
+    return not tf.executing_eagerly() and tf.compat.v1.get_default_graph().building_function
 
 
 def _pays(kernel, positions, channels, dtype):
@@ -93,43 +84,60 @@ def _pays(kernel, positions, channels, dtype):
     return channels >= 64 and dtype == tf.float32 and "avx512f" not in cpu_flags()
 
 
-def _convolve(
+def _layer(
     inputs,
     num_outputs,
-    size,
+    kernel,
     *,
+    stride=1,
+    rate=1,
+    padding="SAME",
+    data_format=None,
     activation_fn=tf.nn.relu,
     normalizer_fn=None,
     normalizer_params=None,
     weights_initializer=None,
     weights_regularizer=None,
-    biases_initializer=tf.compat.v1.zeros_initializer,
+    biases_initializer=_ZEROS,
     biases_regularizer=None,
     outputs_collections=None,
     scope=None,
-    **of_no_other_value,
 ):
-    """`slim.conv2d` of stride 1 and kernel `size` x `size`; arguments as there."""
-    dtype = inputs.dtype.base_dtype
+    """`slim.conv2d` with a kernel of `kernel` = [height, width]; the other arguments as there, `rate` 1."""
+    dtype, data_format = inputs.dtype.base_dtype, data_format or "NHWC"
+    channels = inputs.shape[-1 if data_format == "NHWC" else 1]
     with tf.compat.v1.variable_scope(scope, "Conv", [inputs]) as variable_scope:
         weights = slim.model_variable(
             "weights",
-            shape=[size, size, inputs.shape[-1], num_outputs],
+            shape=[*kernel, channels, num_outputs],
             dtype=dtype,
             initializer=weights_initializer or slim.xavier_initializer(),
             regularizer=weights_regularizer,
         )
-        outputs = convolve(inputs, tf.convert_to_tensor(weights))
+        if _has_products(inputs, kernel, stride, padding, data_format):
+            outputs = convolve(inputs, tf.convert_to_tensor(weights))
+        else:
+            outputs = tf.nn.conv2d(inputs, weights, strides=stride, padding=padding, data_format=data_format)
         if normalizer_fn is not None:
             outputs = normalizer_fn(outputs, **(normalizer_params or {}))
         elif biases_initializer is not None:
             biases = slim.model_variable(
                 "biases", [num_outputs], dtype, initializer=biases_initializer, regularizer=biases_regularizer
             )
-            outputs = tf.nn.bias_add(outputs, biases)
+            outputs = tf.nn.bias_add(outputs, biases, data_format=data_format)
         if activation_fn is not None:
             outputs = activation_fn(outputs)
         return slim.utils.collect_named_outputs(outputs_collections, variable_scope.name, outputs)
+
+
+def _has_products(inputs, kernel, stride, padding, data_format):
+    """Whether the gradient of the weights will be asked for, can be written as products, and is faster so."""
+    if _scoped(batch_norm).get("is_training", True) is False or tf.config.list_physical_devices("GPU"):
+        return False
+    if (stride, padding, data_format) != (1, "SAME", "NHWC"):
+        return False
+    height, width, channels = inputs.shape[1:]
+    return None not in (height, width) and _pays(kernel, height * width, channels, inputs.dtype)
 
 
 @tf.custom_gradient

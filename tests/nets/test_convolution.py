@@ -118,22 +118,97 @@ def test_a_network_trains_as_with_slims_convolution(monkeypatch, name):
         assert error < 2e-3, variable.name
 
 
-def test_inference_and_slims_graphs_keep_slims_convolution(monkeypatch):
+class Variables(dict):
+    """Makes variables by name, or gives those that are there, which have to be as asked again."""
+
+    def __init__(self):
+        super().__init__()
+        self.regularizers = {}
+
+    def getter(self, getter, name, shape, dtype, initializer, regularizer=None, **unused):
+        made = (tuple(shape), dtype)
+        self.regularizers[name] = regularizer
+        if name not in self:
+            # Of the name, so that the contestants meet the same numbers whatever their initializers draw.
+            self[name] = np.random.default_rng([*shape, len(name)]).standard_normal(shape, np.float32), made
+        value, expected = self[name]
+        assert expected == made
+        return tf.constant(value)
+
+
+def layer(function, images, variables, **arguments):
+    """The outputs of one layer in a function, and what it put into a collection."""
+
+    def build():
+        with tf.compat.v1.variable_scope("outer", custom_getter=variables.getter):
+            outputs = function(images, 6, **{"kernel_size": 3, "outputs_collections": "kept"} | arguments)
+        return outputs, dict(slim.utils.convert_collection_to_dict("kept"))
+
+    return tf.function(build, autograph=False)()
+
+
+def halve(net, by=2.0):
+    return net / by
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"scope": "one"},
+        {"kernel_size": [1, 3], "padding": "VALID", "scope": "one"},
+        {"kernel_size": 1, "stride": 2, "activation_fn": None},
+        {"stride": 2, "biases_initializer": None},
+        {"normalizer_fn": halve, "normalizer_params": {"by": 3.0}},
+        {"normalizer_fn": halve, "normalizer_params": None, "activation_fn": tf.tanh},
+        {"weights_regularizer": tf.nn.l2_loss, "biases_regularizer": tf.reduce_sum},
+        {"rate": 2},
+        {"trainable": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+def test_the_layer_is_slims(arguments, data_format):
+    images, variables = normal(2, 6, 6, 6), Variables()
+    (expected, expected_points), (found, points) = (
+        layer(function, images, variables, data_format=data_format, **arguments)
+        for function in (slim.conv2d, convolution.conv2d)
+    )
+    # Slim's layer applies the regularizers itself, ours leaves that to the variables.
+    assert list(variables.regularizers.values())[0] is arguments.get("weights_regularizer")
+    assert list(variables.regularizers.values())[-1] is arguments.get("biases_regularizer")
+    assert len(variables) == ("normalizer_fn" not in arguments and "biases_initializer" not in arguments) + 1
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert list(points) == list(expected_points) and len(points) == 1
+    np.testing.assert_array_equal(next(iter(points.values())), found)
+
+
+def test_biases_are_zero_where_nothing_else_is_asked():
+    asked = {}
+
+    def getter(getter, name, shape, initializer, **unused):
+        asked[name] = initializer(shape, tf.float32)
+        return asked[name]
+
+    def build():
+        with tf.compat.v1.variable_scope("", custom_getter=getter):
+            return convolution.conv2d(tf.zeros([1, 2, 2, 3]), 4, 3, scope="one"), asked
+
+    _, made = tf.function(build, autograph=False)()
+    np.testing.assert_array_equal(made["one/biases"], np.zeros(4))
+    # Xavier's uniform draw, sqrt(6 / (fan in + fan out)), is wider than its bound divided by 2 and no wider than it.
+    assert 0.15 < np.abs(made["one/weights"]).max() <= np.sqrt(6 / (9 * (3 + 4)))
+
+
+def test_inference_and_slims_graphs_have_no_products(monkeypatch):
     def fail(*unused, **unused_too):
         raise AssertionError("must not be called")
 
-    monkeypatch.setattr(convolution, "_convolve", fail)
+    monkeypatch.setattr(convolution, "convolve", fail)
     images = tf.zeros([1, 8, 8, 256])
     with slim.arg_scope([convolution.batch_norm], is_training=False):
-        function = tf.function(lambda: _layer(images), autograph=False)
-        assert function().shape == [1, 8, 8, 4]
+        assert layer(convolution.conv2d, images, Variables(), kernel_size=1)[0].shape == [1, 8, 8, 6]
     with tf.Graph().as_default():
         assert convolution.conv2d(tf.zeros([1, 8, 8, 256]), 4, 1, scope="one").shape == [1, 8, 8, 4]
     with pytest.raises(AssertionError, match="must not be called"):
-        tf.function(lambda: _layer(images), autograph=False)()
-
-
-def _layer(images):
-    weights = tf.zeros([1, 1, 256, 4])
-    with tf.compat.v1.variable_scope("", custom_getter=lambda getter, name, **unused: weights):
-        return convolution.conv2d(images, 4, [1, 1], biases_initializer=None, scope="one")
+        layer(convolution.conv2d, images, Variables(), kernel_size=1)
