@@ -10,6 +10,7 @@ Exit status: 0, or what `main` returns; 1 for an error the user can mend; 2 for 
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import sys
@@ -61,10 +62,7 @@ def run(main, config_class, args=None, preset=None):
 
 
 def _call(main, config):
-    keep_freed_memory()
-    with stderr_kept_for_errors():
-        import tensorflow as tf
-    _silence_legacy_layers()
+    tf = import_tensorflow()
     try:
         return main(config)
     except tf.errors.ResourceExhaustedError as error:
@@ -72,6 +70,30 @@ def _call(main, config):
         raise UserError(
             f"no room left, on disk or in memory: {first_line}; make room, or lower --batch_size"
         ) from error
+
+
+def import_tensorflow():
+    """Imports TensorFlow as every script does: without its notes, with an allocator for training, and sooner.
+
+    Python's collector of garbage looks at all objects again and again while they become many, and TensorFlow's import
+    makes half a million and no garbage to speak of. Without the collector it took 2.7 instead of 3.1 s of CPU time,
+    and with these objects out of its sight afterwards, the first trace of ResNet-50 a tenth less.
+
+    Returns:
+      The module `tensorflow`.
+    """
+    keep_freed_memory()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with stderr_kept_for_errors():
+            import tensorflow as tf
+        gc.freeze()
+    finally:
+        if collects:
+            gc.enable()
+    _silence_legacy_layers()
+    return tf
 
 
 def _report(error, status=1):

@@ -15,7 +15,10 @@ import numpy as np
 
 
 def start_slim_resnets(request, images):
-    """Our network, called as it is."""
+    """Our network, called as it is, after what every script of ours begins with."""
+    import command_line
+
+    command_line.import_tensorflow()
     from nets import nets_factory
 
     model = nets_factory.create_model(**request["settings"], seed=None)
@@ -46,12 +49,10 @@ def _keras(request):
 
 
 def memory_slim_resnets(request, images, labels):
-    """Our training step, with the allocator set as the trainer sets it."""
+    """Our training step, after what every script of ours begins with: the allocator is set as the trainer sets it."""
     import command_line
 
-    command_line.keep_freed_memory()
-    import tensorflow as tf
-
+    tf = command_line.import_tensorflow()
     from benchmarks import peers
     from nets import nets_factory
 

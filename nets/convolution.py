@@ -1,6 +1,6 @@
 """`slim.conv2d` without its layer objects, with a faster gradient of its weights on CPUs.
 
-`conv2d` has the arguments, arg scopes, variables and results of `slim.conv2d`. In a `tf.function` it makes its
+`conv2d` has the arguments, arg scopes, variables and results of `slim.conv2d`. In a graph it makes its
 variables and operations itself: the objects that Slim makes for each layer cost a tenth of the time from a process's
 start to its first prediction.
 
@@ -49,7 +49,7 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
       Activations.
     """
     arguments = _scoped(slim.conv2d) | given
-    if not _is_in_function() or not set(arguments) <= _OWN_ARGUMENTS or arguments.get("rate", 1) != 1:
+    if tf.executing_eagerly() or not set(arguments) <= _OWN_ARGUMENTS or arguments.get("rate", 1) != 1:
         return slim.conv2d(inputs, num_outputs, kernel_size, **given)
     kernel = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
     return _layer(inputs, num_outputs, kernel, **arguments)
@@ -57,11 +57,6 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
 
 def _scoped(layer):
     return slim.current_arg_scope().get(slim.arg_scope_func_key(layer), {})
-
-
-def _is_in_function():
-    # In a v1 graph variables are not ours, and stay Slim's.
-    return not tf.executing_eagerly() and tf.compat.v1.get_default_graph().building_function
 
 
 def _pays(kernel, positions, channels, dtype):
@@ -132,7 +127,9 @@ def _layer(
 
 def _has_products(inputs, kernel, stride, padding, data_format):
     """Whether the gradient of the weights will be asked for, can be written as products, and is faster so."""
-    if _scoped(batch_norm).get("is_training", True) is False or tf.config.list_physical_devices("GPU"):
+    if not tf.compat.v1.get_default_graph().building_function or tf.config.list_physical_devices("GPU"):
+        return False
+    if _scoped(batch_norm).get("is_training", True) is False:
         return False
     if (stride, padding, data_format) != (1, "SAME", "NHWC"):
         return False

@@ -89,4 +89,6 @@ def _moments(images):
 
 def _scale_and_shift(images, scale, shift):
     kernel = tf.reshape(scale, [1, 1, -1, 1])
-    return tf.nn.bias_add(tf.nn.depthwise_conv2d(images, kernel, strides=[1, 1, 1, 1], padding="SAME"), shift)
+    # Not tf.nn.depthwise_conv2d, which makes the same operation in three times the time.
+    scaled = tf.raw_ops.DepthwiseConv2dNative(input=images, filter=kernel, strides=[1, 1, 1, 1], padding="SAME")
+    return tf.nn.bias_add(scaled, shift)

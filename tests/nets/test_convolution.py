@@ -183,6 +183,34 @@ def test_the_layer_is_slims(arguments, data_format):
     np.testing.assert_array_equal(next(iter(points.values())), found)
 
 
+def test_a_v1_graph_holds_the_same_variables_and_losses():
+    def contents(function):
+        with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+            regularizer = slim.l2_regularizer(0.5)
+            with slim.arg_scope(
+                [slim.conv2d], weights_regularizer=regularizer, biases_initializer=tf.ones_initializer()
+            ):
+                images = tf.ones([1, 4, 4, 2])
+                net = function(images, 3, 3, weights_initializer=tf.ones_initializer(), scope="one")
+                again = function(images, 3, 3, scope="one", reuse=True)
+                other = function(net, 5, 1, weights_initializer=tf.ones_initializer())
+            session.run(tf.compat.v1.global_variables_initializer())
+            names = {
+                key: [variable.name for variable in graph.get_collection(key)]
+                for key in ("variables", "trainable_variables", "model_variables", "regularization_losses")
+            }
+            losses = graph.get_collection("regularization_losses")
+            return names, session.run([losses, net, again, other])
+
+    (names, values), (expected_names, expected) = contents(convolution.conv2d), contents(slim.conv2d)
+    # Half of 0.5 for each weight of 1: 3 * 3 * 2 * 3 and 3 * 5 of them. Names of losses are the layer object's own.
+    assert values[0] == [0.25 * 54, 0.25 * 15] == expected[0]
+    del names["regularization_losses"], expected_names["regularization_losses"]
+    assert names == expected_names and len(names["model_variables"]) == 4
+    for ours, others in zip(values[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(ours, others, rtol=1e-6)
+
+
 def test_biases_are_zero_where_nothing_else_is_asked():
     asked = {}
 
