@@ -170,6 +170,10 @@ def gradient_of_weights(inputs, upstream, size):
     """
     height, width, channels = inputs.shape[1:]
     outputs = upstream.shape[-1]
+    # Else a function's executor makes all shifted copies, nine times the inputs, as soon as the inputs are there, and
+    # keeps them through the forward pass until the gradient comes.
+    with tf.control_dependencies([upstream]):
+        inputs = tf.identity(inputs)
     border = size // 2
     padded = tf.pad(inputs, [[0, 0], [border, border], [border, border], [0, 0]]) if border else inputs
     # Lower precisions would round each part.

@@ -66,6 +66,18 @@ def test_a_batch_of_unknown_size():
     np.testing.assert_allclose(function(inputs, upstream), tape.gradient(loss, weights), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_nothing_is_copied_before_the_gradient_comes(size):
+    """A forward pass must not keep the shifted copies of its activations, nine times their memory."""
+    with tf.Graph().as_default():
+        inputs = tf.compat.v1.placeholder(tf.float32, [2, 4, 4, 3])
+        upstream = tf.compat.v1.placeholder(tf.float32, [2, 4, 4, 5])
+        convolution.gradient_of_weights(inputs, upstream, size)
+        consumers = inputs.consumers()
+    assert len(consumers) == 1 and consumers[0].type == "Identity"
+    assert consumers[0].control_inputs == [upstream.op]
+
+
 @pytest.mark.parametrize(
     "kernel, positions, channels, dtype, flags, expected",
     [
