@@ -195,12 +195,26 @@ class TrainStep(tf.Module):
         with tf.GradientTape() as tape:
             logits, _ = self._model(images, training=self._training)
             cross_entropy = tf.reduce_mean(self._cross_entropy(labels, logits))
-            loss = cross_entropy + self._decay_loss()
-            scaled = self.loss_scale.scale(loss / replicas)
-        gradients = tape.gradient(scaled, self._variables)
+            scaled = self.loss_scale.scale(cross_entropy / replicas)
+        decay_loss, gradients = self._with_decay(tape.gradient(scaled, self._variables), replicas)
+        loss = cross_entropy + decay_loss
         hits = tf.argmax(logits, axis=-1, output_type=tf.int32) == self._classes(labels)
         top_1 = tf.reduce_mean(tf.cast(hits, tf.float32))
         return {"loss": loss, "cross_entropy": cross_entropy, "top_1": top_1}, gradients
+
+    def _with_decay(self, gradients, replicas):
+        """Returns the loss of the weight decay, and the gradients with those of it added.
+
+        They come last: sooner, as soon as an executor can, they would take the memory of all weights while the
+        activations take the most.
+        """
+        with tf.control_dependencies([gradient for gradient in gradients if gradient is not None]):
+            with tf.GradientTape() as tape:
+                loss = self._decay_loss()
+                scaled = self.loss_scale.scale(loss / replicas)
+            decays = tape.gradient(scaled, self._variables)
+            both = [[part for part in parts if part is not None] for parts in zip(gradients, decays, strict=True)]
+            return loss, [tf.add_n(parts) if parts else None for parts in both]
 
     def _classes(self, labels):
         """The class of each image: of a mixed one, the greater part's."""

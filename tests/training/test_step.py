@@ -272,3 +272,16 @@ def test_parts_of_one_class_are_that_class():
     ]
     for name in ("loss", "top_1"):
         assert float(results[0][name]) == pytest.approx(float(results[1][name]), rel=1e-6)
+
+
+def test_decay_waits_for_the_other_gradients():
+    """An executor that may choose computes it first, and keeps the memory of all weights through the step."""
+    step = make_step(make_model())  # Kept, since the function holds it weakly.
+    graph = step.step.get_concrete_function(*make_batch()).graph
+    operations = graph.get_operations()
+    gradients = {operation for operation in operations if operation.type == "Conv2DBackpropFilter"}
+    decays = [operation for operation in operations if operation.type == "L2Loss"]
+    assert len(gradients) == 7 and len(decays) == 8  # That of the logits' 1x1 is a matrix product.
+    for operation in decays:
+        read = operation.inputs[0].op
+        assert read.type == "ReadVariableOp" and gradients <= set(read.control_inputs)
