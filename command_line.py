@@ -76,8 +76,9 @@ def import_tensorflow():
     """Imports TensorFlow as every script does: without its notes, with an allocator for training, and sooner.
 
     Python's collector of garbage looks at all objects again and again while they become many, and TensorFlow's import
-    makes half a million and no garbage to speak of. Without the collector it took 2.7 instead of 3.1 s of CPU time,
-    and with these objects out of its sight afterwards, the first trace of ResNet-50 a tenth less.
+    makes half a million and no garbage to speak of. Without the collector it took 2.7 instead of 3.1 s of CPU time, and
+    with these objects out of its sight afterwards, the first trace of ResNet-50 a tenth less. Another 0.6 s go into
+    Keras 3 (and Matplotlib, which Keras imports); only tests and conversions use it here, which import it themselves.
 
     Returns:
       The module `tensorflow`.
@@ -86,7 +87,7 @@ def import_tensorflow():
     collects = gc.isenabled()
     gc.disable()
     try:
-        with stderr_kept_for_errors():
+        with stderr_kept_for_errors(), _keras_left_out():
             import tensorflow as tf
         gc.freeze()
     finally:
@@ -94,6 +95,19 @@ def import_tensorflow():
             gc.enable()
     _silence_legacy_layers()
     return tf
+
+
+@contextlib.contextmanager
+def _keras_left_out():
+    """TensorFlow imports Keras 3 eagerly, unless it is told to take another Keras; `tf.keras` is loaded when used."""
+    name = "TF_USE_LEGACY_KERAS"
+    told = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if not told:
+            del os.environ[name]
 
 
 def _report(error, status=1):

@@ -1,6 +1,8 @@
 """What every script does before its own work."""
 
 import gc
+import os
+import subprocess
 import sys
 import weakref
 
@@ -40,3 +42,23 @@ def test_an_import_that_fails_leaves_the_collector_on(collector, monkeypatch):
     with pytest.raises(ImportError, match="tensorflow"):
         command_line.import_tensorflow()
     assert gc.isenabled()
+
+
+SCRIPT = """
+import os, sys
+import command_line
+tf = command_line.import_tensorflow()
+print("keras" in sys.modules, "matplotlib" in sys.modules, os.environ.get("TF_USE_LEGACY_KERAS"))
+print(tf.keras.__version__.split(".")[0], tf.keras.optimizers.SGD.__module__.split(".")[0])
+"""
+
+
+@pytest.mark.parametrize("told", [None, "0"])
+def test_keras_is_imported_where_it_is_used(told):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    environment |= {} if told is None else {"TF_USE_LEGACY_KERAS": told}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=True)
+    first, second = done.stdout.splitlines()
+    # Whoever has said which Keras to take keeps that choice.
+    assert first == ("False False None" if told is None else "True True 0")
+    assert second == "3 keras"
