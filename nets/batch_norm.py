@@ -161,13 +161,15 @@ def _by_mode(is_training, by_batch, by_averages, moving_mean, moving_variance, d
         return by_batch(**averages, is_training=True, exponential_avg_factor=1.0 - decay)
 
     def infer():
-        outputs, _, _ = by_averages(**averages, is_training=False)
-        return outputs, tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
+        return by_averages(**averages, is_training=False)[0]
+
+    def infer_and_keep():
+        return infer(), tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
 
     static = tf.get_static_value(is_training) if tf.is_tensor(is_training) else is_training
     if static is None:
-        return tf.cond(is_training, train, infer)
-    return train() if static else (infer()[0], None, None)
+        return tf.cond(is_training, train, infer_and_keep)
+    return train() if static else (infer(), None, None)
 
 
 def _norm_over_replicas(images, gamma, beta, mean, variance, is_training, exponential_avg_factor, epsilon, data_format):
