@@ -1,8 +1,8 @@
 """`slim.conv2d` without its layer objects, with a faster gradient of its weights on CPUs.
 
-`conv2d` has the arguments, arg scopes, variables and results of `slim.conv2d`. In a graph it makes its
-variables and operations itself: the objects that Slim makes for each layer cost a tenth of the time from a process's
-start to its first prediction.
+`conv2d` has the arguments, arg scopes, variables and results of `slim.conv2d`. In a graph it makes its variables and
+operations itself: the objects that Slim makes for each layer cost a tenth of the time from a process's start to its
+first prediction.
 
 In a function that trains on a CPU, the gradient of the weights of some convolutions of stride 1 is computed as matrix
 products: of the inputs, shifted for each position of the kernel, with the gradient of the outputs. Training spends more
@@ -49,7 +49,9 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
       Activations.
     """
     arguments = _scoped(slim.conv2d) | given
-    if tf.executing_eagerly() or not set(arguments) <= _OWN_ARGUMENTS or arguments.get("rate", 1) != 1:
+    inputs = tf.convert_to_tensor(inputs)
+    of_slim_only = inputs.shape.rank != 4 or arguments.get("rate", 1) != 1 or not set(arguments) <= _OWN_ARGUMENTS
+    if tf.executing_eagerly() or of_slim_only:
         return slim.conv2d(inputs, num_outputs, kernel_size, **given)
     kernel = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
     return _layer(inputs, num_outputs, kernel, **arguments)

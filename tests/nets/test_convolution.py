@@ -223,6 +223,22 @@ def test_a_v1_graph_holds_the_same_variables_and_losses():
         np.testing.assert_allclose(ours, others, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "images", [np.ones([2, 5, 5, 3], np.float32), np.ones([2, 5, 3], np.float32)], ids=["images", "rows"]
+)
+def test_what_is_no_batch_of_images_is_answered_by_slim(images):
+    """An array is taken; three dimensions are refused, or taken, as Slim does."""
+
+    def answer(function):
+        with tf.Graph().as_default():
+            try:
+                return function(images, 4, 3).shape.as_list()
+            except ValueError as error:
+                return str(error)
+
+    assert answer(convolution.conv2d) == answer(slim.conv2d)
+
+
 def test_biases_are_zero_where_nothing_else_is_asked():
     asked = {}
 
