@@ -10,6 +10,7 @@ are medians over the rounds, with a bootstrap interval.
 The root pool of the network is padded on all sides here, as the others have it.
 """
 
+import contextlib
 import dataclasses
 import statistics
 import sys
@@ -113,4 +114,7 @@ def _check(config):
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(ImportError):
+        # PyTorch's builds for CUDA bring Triton, which crashes where TensorFlow was imported before it.
+        import triton  # noqa: F401
     command_line.run(main, PeersConfig)
