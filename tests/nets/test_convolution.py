@@ -177,7 +177,7 @@ def halve(net, by=2.0):
         {"rate": 2},
         {"trainable": False},
     ],
-    ids=str,
+    ids=lambda arguments: ",".join(arguments) or "defaults",  # Two workers must agree on it: no addresses of functions.
 )
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 def test_the_layer_is_slims(arguments, data_format):
