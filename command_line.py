@@ -13,6 +13,7 @@ import ctypes
 import gc
 import logging
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -39,26 +40,50 @@ def run(main, config_class, args=None, preset=None):
       args: Flags, `sys.argv[1:]` when None.
       preset: A function of the config to one whose values replace the defaults of the flags (None: these stay).
     """
-    try:
-        # Within, so that Ctrl-C is answered here too: importing takes a good part of a second.
-        import tyro
+    with _interrupts_noted() as interrupts:
+        try:
+            # Within, so that Ctrl-C is answered here too: importing takes a good part of a second.
+            import tyro
 
-        config = tyro.cli(config_class, args=args, use_underscores=True)
-        if preset and (default := preset(config)):
-            config = tyro.cli(config_class, args=args, default=default, use_underscores=True)
-        status = _call(main, config)
-        sys.stdout.flush()
-    except UserError as error:
-        sys.exit(_report(error, error.status))
-    except BrokenPipeError:
-        # The reader of our output (`| head`) has gone: nothing is left to say, and Python must not say it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        sys.exit(_report(error))
-    except KeyboardInterrupt:
-        sys.exit(_report("interrupted", status=130))
+            config = tyro.cli(config_class, args=args, use_underscores=True)
+            if preset and (default := preset(config)):
+                config = tyro.cli(config_class, args=args, default=default, use_underscores=True)
+            status = _call(main, config)
+            sys.stdout.flush()
+        except UserError as error:
+            sys.exit(_report(error, error.status))
+        except BrokenPipeError:
+            # The reader of our output (`| head`) has gone: nothing is left to say, and Python must not say it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except OSError as error:
+            sys.exit(_report(error))
+        except KeyboardInterrupt:
+            sys.exit(_report("interrupted", status=130))
+        except Exception:
+            if not interrupts:
+                raise
+            sys.exit(_report("interrupted", status=130))
     sys.exit(status or 0)
+
+
+@contextlib.contextmanager
+def _interrupts_noted():
+    """Gives a list that is empty until Ctrl-C comes: native code may make another error of a KeyboardInterrupt."""
+    interrupts = []
+
+    def note(number, frame):
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_usual:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        if is_usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _call(main, config):

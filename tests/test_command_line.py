@@ -1,7 +1,9 @@
 """What every script does before its own work."""
 
+import dataclasses
 import gc
 import os
+import signal
 import subprocess
 import sys
 import weakref
@@ -62,3 +64,31 @@ def test_keras_is_imported_where_it_is_used(told):
     # Whoever has said which Keras to take keeps that choice.
     assert first == ("False False None" if told is None else "True True 0")
     assert second == "3 keras"
+
+
+def interrupted_natively(config):
+    """What TensorFlow's native code makes of Ctrl-C where it imports a module: an error that does not say so."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise AttributeError("'list' object has no attribute '_type_spec'") from None
+
+
+def fails(config):
+    raise AttributeError("of its own")
+
+
+@dataclasses.dataclass(frozen=True)
+class NoFlags:
+    """Nothing to say."""
+
+
+def test_ctrl_c_that_became_another_error_is_an_interruption(capsys):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as ending:
+        command_line.run(interrupted_natively, NoFlags, [])
+    assert ending.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is handler
+    with pytest.raises(AttributeError, match="of its own"):
+        command_line.run(fails, NoFlags, [])
