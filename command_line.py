@@ -107,6 +107,9 @@ def import_tensorflow():
 
     Returns:
       The module `tensorflow`.
+
+    Raises:
+      ImportError: If it cannot be imported; what native code wrote meanwhile is shown then.
     """
     keep_freed_memory()
     collects = gc.isenabled()

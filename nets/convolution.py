@@ -46,7 +46,10 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
       **given: Further arguments of `slim.conv2d`; they come before those of an arg scope.
 
     Returns:
-      Activations.
+      Activations, [batch, height, width, num_outputs] (or NCHW), height and width divided by the stride.
+
+    Raises:
+      ValueError: As `slim.conv2d`: if the inputs are no batch of images, or their channels are not known.
     """
     arguments = _scoped(slim.conv2d) | given
     inputs = tf.convert_to_tensor(inputs)
