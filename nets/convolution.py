@@ -46,7 +46,7 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
       **given: Further arguments of `slim.conv2d`; they come before those of an arg scope.
 
     Returns:
-      Activations, [batch, height, width, num_outputs] (or NCHW), height and width divided by the stride.
+      Activations, [batch, height, width, num_outputs] (or NCHW); stride and padding make height and width.
 
     Raises:
       ValueError: As `slim.conv2d`: if the inputs are no batch of images, or their channels are not known.
