@@ -4,15 +4,17 @@
 operations itself: the objects that Slim makes for each layer cost a tenth of the time from a process's start to its
 first prediction.
 
-In a function that trains on a CPU, the gradient of the weights of some convolutions of stride 1 is computed as matrix
-products: of the inputs, shifted for each position of the kernel, with the gradient of the outputs. Training spends more
-time in that gradient than in anything else, and oneDNN's kernel for it, which TensorFlow calls, is far from the speed
-of a matrix product where a map has few positions; see `_pays`.
+In a function that trains on a CPU, some convolutions of stride 1 are computed in ways that are faster than oneDNN's
+kernels, which TensorFlow calls; `_way` says which. 3x3 kernels of many channels go by tiles (nets/winograd.py). Of
+others only the gradient of the weights is made of matrix products: of the inputs, shifted for each position of the
+kernel, with the gradient of the outputs. oneDNN's kernel for it is far from the speed of such a product where a map has
+few positions, or rows as short as 14. Evaluation, prediction and export have TensorFlow's plain convolution.
 """
 
 import tensorflow as tf
 import tf_slim as slim
 
+from nets import winograd
 from nets.batch_norm import batch_norm
 from nets.processor import cpu_flags
 
@@ -64,24 +66,34 @@ def _scoped(layer):
     return slim.current_arg_scope().get(slim.arg_scope_func_key(layer), {})
 
 
-def _pays(kernel, positions, channels, dtype):
-    """Whether products are faster than oneDNN's kernel; benchmarks/NOTES.md has the measurements.
+def _way(kernel, height, width, channels, outputs, dtype):
+    """Which of `_WAYS` is the fastest in training, or None for TensorFlow's; benchmarks/NOTES.md has the measurements.
 
     Args:
       kernel: Height and width.
-      positions: Height * width of the map.
+      height, width: Of the map.
       channels: Of the inputs.
+      outputs: Channels of the outputs.
       dtype: Of the inputs.
     """
+    positions = height * width
     small_map = positions <= 8 * 8
+    # On processors with AVX-512 oneDNN has other kernels, beside which little was measured.
+    avx2 = dtype == tf.float32 and "avx512f" not in cpu_flags()
     if kernel == [1, 1]:
-        return small_map or dtype == tf.bfloat16
+        if small_map or dtype == tf.bfloat16:
+            return "products"
+        if avx2 and positions <= 16 * 16:
+            return "products" if channels * outputs >= 512 * 1024 else "long_rows"
+        return None
     if kernel != [3, 3]:
-        return False
-    if dtype == tf.bfloat16 or small_map:
-        return positions <= 14 * 14 and channels >= 128
-    # On processors with AVX-512 oneDNN has another kernel, which was not measured.
-    return channels >= 64 and dtype == tf.float32 and "avx512f" not in cpu_flags()
+        return None
+    if avx2 and min(height, width) >= winograd.TILE:
+        if channels >= 128:
+            return "tiles"
+        return "tiles_in_gradients" if channels >= 64 and positions >= 56 * 56 else None
+    limit = 14 * 14 if dtype == tf.bfloat16 else 8 * 8
+    return "products" if positions <= limit and channels >= 128 else None
 
 
 def _layer(
@@ -114,8 +126,9 @@ def _layer(
             initializer=weights_initializer or slim.xavier_initializer(),
             regularizer=weights_regularizer,
         )
-        if _has_products(inputs, kernel, stride, padding, data_format):
-            outputs = convolve(inputs, tf.convert_to_tensor(weights))
+        way = _way_in_training(inputs, num_outputs, kernel, stride, padding, data_format)
+        if way:
+            outputs = convolve(inputs, tf.convert_to_tensor(weights), way)
         else:
             outputs = tf.nn.conv2d(inputs, weights, strides=stride, padding=padding, data_format=data_format)
         if normalizer_fn is not None:
@@ -130,36 +143,56 @@ def _layer(
         return slim.utils.collect_named_outputs(outputs_collections, variable_scope.name, outputs)
 
 
-def _has_products(inputs, kernel, stride, padding, data_format):
-    """Whether the gradient of the weights will be asked for, can be written as products, and is faster so."""
+def _way_in_training(inputs, outputs, kernel, stride, padding, data_format):
+    """`_way`, or None where no gradients will be asked for, or the ways do not hold."""
     if not tf.compat.v1.get_default_graph().building_function or tf.config.list_physical_devices("GPU"):
-        return False
+        return None
     if _scoped(batch_norm).get("is_training", True) is False:
-        return False
+        return None
     if (stride, padding, data_format) != (1, "SAME", "NHWC"):
-        return False
+        return None
     height, width, channels = inputs.shape[1:]
-    return None not in (height, width) and _pays(kernel, height * width, channels, inputs.dtype)
+    return None if None in (height, width) else _way(kernel, height, width, channels, outputs, inputs.dtype)
 
 
-@tf.custom_gradient
-def convolve(inputs, weights):
-    """A convolution of stride 1, padded SAME, whose gradient for the weights is made of matrix products.
+def convolve(inputs, weights, way):
+    """A convolution of stride 1, padded SAME, computed in a way of its own.
 
     Args:
       inputs: [batch, height, width, channels]; all but the batch must be known.
       weights: [size, size, channels, outputs], size odd.
+      way: "products" (of matrices, for the gradient of the weights), "long_rows" (for size 1), "tiles" or
+        "tiles_in_gradients" (for size 3).
 
     Returns:
       [batch, height, width, outputs].
+
+    Raises:
+      KeyError: If there is no such way.
     """
+    forward, gradient_of_inputs, gradient_of_weights = _WAYS[way]
 
-    def gradient(upstream):
-        sizes = tf.shape(inputs)
-        of_inputs = tf.nn.conv2d_transpose(upstream, weights, sizes, strides=1, padding="SAME")
-        return of_inputs, gradient_of_weights(inputs, upstream, weights.shape[0])
+    @tf.custom_gradient
+    def convolution(inputs, weights):
+        def gradients(upstream):
+            # Else a function's executor makes all copies that the gradient of the weights takes of the inputs, up to
+            # nine times their size, as soon as the inputs are there, and keeps them through the forward pass.
+            with tf.control_dependencies([upstream]):
+                waiting = tf.identity(inputs)
+            return gradient_of_inputs(upstream, weights), gradient_of_weights(waiting, upstream, weights.shape[0])
 
-    return tf.nn.conv2d(inputs, weights, strides=1, padding="SAME"), gradient
+        return forward(inputs, weights), gradients
+
+    return convolution(inputs, weights)
+
+
+def _forward(inputs, weights):
+    return tf.nn.conv2d(inputs, weights, strides=1, padding="SAME")
+
+
+def _gradient_of_inputs(upstream, weights):
+    sizes = tf.concat([tf.shape(upstream)[:3], [weights.shape[2]]], axis=0)
+    return tf.nn.conv2d_transpose(upstream, weights, sizes, strides=1, padding="SAME")
 
 
 def gradient_of_weights(inputs, upstream, size):
@@ -175,10 +208,6 @@ def gradient_of_weights(inputs, upstream, size):
     """
     height, width, channels = inputs.shape[1:]
     outputs = upstream.shape[-1]
-    # Else a function's executor makes all shifted copies, nine times the inputs, as soon as the inputs are there, and
-    # keeps them through the forward pass until the gradient comes.
-    with tf.control_dependencies([upstream]):
-        inputs = tf.identity(inputs)
     border = size // 2
     padded = tf.pad(inputs, [[0, 0], [border, border], [border, border], [0, 0]]) if border else inputs
     # Lower precisions would round each part.
@@ -194,3 +223,28 @@ def gradient_of_weights(inputs, upstream, size):
 
     products = [product(row, column) for row in range(size) for column in range(size)]
     return tf.reshape(tf.stack(products), [size, size, channels, outputs])
+
+
+def _gradient_of_weights_over_long_rows(inputs, upstream, size):
+    """TensorFlow's, of a 1x1 kernel, to which it is the same which positions of which images make a row."""
+    height, width, channels = inputs.shape[1:]
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=tf.reshape(inputs, [1, height * width, -1, channels]),
+        filter_sizes=[size, size, channels, upstream.shape[-1]],
+        out_backprop=tf.reshape(upstream, [1, height * width, -1, upstream.shape[-1]]),
+        strides=[1, 1, 1, 1],
+        padding="SAME",
+    )
+
+
+def _gradient_of_weights_by_tiles(inputs, upstream, size):
+    return winograd.gradient_of_weights(inputs, upstream)
+
+
+# Each: the outputs, the gradient of the inputs and that of the weights.
+_WAYS = {
+    "products": (_forward, _gradient_of_inputs, gradient_of_weights),
+    "long_rows": (_forward, _gradient_of_inputs, _gradient_of_weights_over_long_rows),
+    "tiles": (winograd.convolve, winograd.gradient_of_inputs, _gradient_of_weights_by_tiles),
+    "tiles_in_gradients": (_forward, winograd.gradient_of_inputs, _gradient_of_weights_by_tiles),
+}

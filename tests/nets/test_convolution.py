@@ -1,4 +1,4 @@
-"""The convolution with products for its gradient, against TensorFlow's and tf-slim's own."""
+"""The convolution in its several ways, against TensorFlow's and tf-slim's own."""
 
 import numpy as np
 import pytest
@@ -34,15 +34,22 @@ def gradients(function, inputs, weights, second=False):
 
 # 5 x 3 positions cannot be parted into 4, 4 x 6 can.
 @pytest.mark.parametrize("second", [False, True])
-@pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("height, width", [(5, 3), (4, 6), (1, 1)])
-def test_gradients_are_those_of_conv2d(height, width, size, second):
+@pytest.mark.parametrize(
+    "way, size",
+    [("products", 1), ("products", 3), ("products", 5), ("long_rows", 1), ("tiles", 3), ("tiles_in_gradients", 3)],
+)
+def test_results_and_gradients_are_those_of_conv2d(height, width, way, size, second):
+    def convolve(inputs, weights):
+        return convolution.convolve(inputs, weights, way)
+
     inputs, weights = normal(3, height, width, 2), normal(size, size, 2, 7)
-    np.testing.assert_allclose(convolution.convolve(inputs, weights), plain(inputs, weights), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(convolve(inputs, weights), plain(inputs, weights), rtol=1e-5, atol=1e-5)
     for ours, expected in zip(
-        gradients(convolution.convolve, inputs, weights, second), gradients(plain, inputs, weights, second), strict=True
+        gradients(convolve, inputs, weights, second), gradients(plain, inputs, weights, second), strict=True
     ):
-        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+        tolerance = 1e-3 if second else 1e-4
+        np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_a_gradient_by_hand():
@@ -66,36 +73,55 @@ def test_a_batch_of_unknown_size():
     np.testing.assert_allclose(function(inputs, upstream), tape.gradient(loss, weights), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_nothing_is_copied_before_the_gradient_comes(size):
-    """A forward pass must not keep the shifted copies of its activations, nine times their memory."""
+@pytest.mark.parametrize("way, size", [("products", 1), ("products", 3), ("tiles_in_gradients", 3)])
+def test_nothing_is_copied_before_the_gradient_comes(way, size):
+    """A forward pass must not keep the copies that a gradient takes of its activations, nine times their memory."""
     with tf.Graph().as_default():
         inputs = tf.compat.v1.placeholder(tf.float32, [2, 4, 4, 3])
+        weights = tf.compat.v1.placeholder(tf.float32, [size, size, 3, 5])
         upstream = tf.compat.v1.placeholder(tf.float32, [2, 4, 4, 5])
-        convolution.gradient_of_weights(inputs, upstream, size)
-        consumers = inputs.consumers()
-    assert len(consumers) == 1 and consumers[0].type == "Identity"
-    assert consumers[0].control_inputs == [upstream.op]
+        outputs = convolution.convolve(inputs, weights, way)
+        of_forward = set(inputs.consumers())
+        tf.compat.v1.gradients(outputs, [inputs, weights], upstream)
+        added = [operation for operation in inputs.consumers() if operation not in of_forward]
+    [copy] = [operation for operation in added if operation.type != "Shape"]
+    assert copy.type == "Identity" and upstream.op in ancestors(copy)
+
+
+def ancestors(operation):
+    found, waiting = set(), [operation]
+    while waiting:
+        for before in (*waiting[-1].control_inputs, *(tensor.op for tensor in waiting.pop().inputs)):
+            if before not in found:
+                found.add(before)
+                waiting.append(before)
+    return found
 
 
 @pytest.mark.parametrize(
-    "kernel, positions, channels, dtype, flags, expected",
+    "kernel, side, channels, outputs, dtype, flags, expected",
     [
-        ([1, 1], 49, 2048, tf.float32, {"avx2"}, True),
-        ([1, 1], 196, 1024, tf.float32, {"avx2"}, False),
-        ([1, 1], 196, 1024, tf.bfloat16, {"avx512f"}, True),
-        ([3, 3], 3136, 64, tf.float32, {"avx2"}, True),
-        ([3, 3], 3136, 64, tf.float32, {"avx2", "avx512f"}, False),
-        ([3, 3], 49, 512, tf.float32, {"avx512f"}, True),
-        ([3, 3], 784, 128, tf.bfloat16, {"avx512f"}, False),
-        ([3, 3], 1024, 16, tf.float32, {"avx2"}, False),
-        ([3, 3], 64, 64, tf.float32, {"avx2"}, False),
-        ([7, 7], 49, 512, tf.float32, {"avx2"}, False),
+        (1, 7, 2048, 512, tf.float32, {"avx2"}, "products"),
+        (1, 14, 1024, 256, tf.float32, {"avx2"}, "long_rows"),
+        (1, 14, 512, 1024, tf.float32, {"avx2"}, "products"),
+        (1, 14, 1024, 256, tf.float32, {"avx2", "avx512f"}, None),
+        (1, 56, 256, 64, tf.float32, {"avx2"}, None),
+        (1, 14, 1024, 256, tf.bfloat16, {"avx512f"}, "products"),
+        (3, 56, 64, 64, tf.float32, {"avx2"}, "tiles_in_gradients"),
+        (3, 28, 128, 128, tf.float32, {"avx2"}, "tiles"),
+        (3, 4, 512, 512, tf.float32, {"avx2"}, "tiles"),
+        (3, 2, 512, 512, tf.float32, {"avx2"}, "products"),
+        (3, 56, 64, 64, tf.float32, {"avx2", "avx512f"}, None),
+        (3, 7, 512, 512, tf.float32, {"avx2", "avx512f"}, "products"),
+        (3, 28, 128, 128, tf.bfloat16, {"avx512f"}, None),
+        (3, 32, 16, 16, tf.float32, {"avx2"}, None),
+        (3, 16, 64, 64, tf.float32, {"avx2"}, None),
+        (7, 7, 512, 512, tf.float32, {"avx2"}, None),
     ],
 )
-def test_where_products_were_measured_to_pay(monkeypatch, kernel, positions, channels, dtype, flags, expected):
+def test_which_way_was_measured_to_pay(monkeypatch, kernel, side, channels, outputs, dtype, flags, expected):
     monkeypatch.setattr(convolution, "cpu_flags", lambda: flags)
-    assert convolution._pays(kernel, positions, channels, dtype) is expected
+    assert convolution._way([kernel, kernel], side, side, channels, outputs, dtype) == expected
 
 
 def step_of(model, images, labels):
@@ -115,19 +141,20 @@ def test_a_network_trains_as_with_slims_convolution(monkeypatch, name):
     model = nets_factory.create_model(name, num_classes=3, batch_norm_decay=0.5)
     monkeypatch.setattr(convolution, "cpu_flags", lambda: {"avx2"})
     found, kernels = [], []
-    for pays in (convolution._pays, lambda *unused: False):
-        monkeypatch.setattr(convolution, "_pays", pays)
+    for way in (convolution._way, lambda *unused: None):
+        monkeypatch.setattr(convolution, "_way", way)
         step = tf.function(lambda: step_of(model, images, labels), autograph=False)
         kernels.append(filter_gradients_of_onednn(step.get_concrete_function()))
         found.append(step())
-    # 20 convolutions and the logits; plain are the root, three 3x3 with a stride, and the 3x3 of 64 channels.
+    # 20 convolutions and the logits; oneDNN's are those with a stride and the 3x3 of 64 channels.
     assert kernels[1] == 21 and kernels[0] < 12
     (logits, end_points, ours), (expected_logits, expected_points, expected) = found
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-4)
     assert list(end_points) == list(expected_points)
     for variable, one, other in zip(model.trainable_variables, ours, expected, strict=True):
-        error = np.linalg.norm(one - other) / max(np.linalg.norm(other), 1e-6)
-        assert error < 2e-3, variable.name
+        # A bias that norms follow has a gradient of nought, and of what rounding leaves.
+        error = np.linalg.norm(one - other) / max(np.linalg.norm(other), 1e-3)
+        assert error < 1e-3, variable.name
 
 
 class Variables(dict):
