@@ -55,8 +55,10 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
     """
     arguments = _scoped(slim.conv2d) | given
     inputs = tf.convert_to_tensor(inputs)
-    of_slim_only = inputs.shape.rank != 4 or arguments.get("rate", 1) != 1 or not set(arguments) <= _OWN_ARGUMENTS
-    if tf.executing_eagerly() or of_slim_only:
+    # What Slim refuses, it explains.
+    refused = inputs.shape.rank != 4 or _channels(inputs, arguments.get("data_format")) is None
+    of_slim_only = arguments.get("rate", 1) != 1 or not set(arguments) <= _OWN_ARGUMENTS
+    if tf.executing_eagerly() or refused or of_slim_only:
         return slim.conv2d(inputs, num_outputs, kernel_size, **given)
     kernel = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
     return _layer(inputs, num_outputs, kernel, **arguments)
@@ -64,6 +66,10 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
 
 def _scoped(layer):
     return slim.current_arg_scope().get(slim.arg_scope_func_key(layer), {})
+
+
+def _channels(inputs, data_format):
+    return inputs.shape[1 if data_format == "NCHW" else -1]
 
 
 def _way(kernel, height, width, channels, outputs, dtype):
@@ -117,7 +123,7 @@ def _layer(
 ):
     """`slim.conv2d` with a kernel of `kernel` = [height, width]; the other arguments as there, `rate` 1."""
     dtype, data_format = inputs.dtype.base_dtype, data_format or "NHWC"
-    channels = inputs.shape[-1 if data_format == "NHWC" else 1]
+    channels = _channels(inputs, data_format)
     with tf.compat.v1.variable_scope(scope, "Conv", [inputs]) as variable_scope:
         weights = slim.model_variable(
             "weights",

@@ -295,3 +295,8 @@ def test_inference_and_slims_graphs_have_no_products(monkeypatch):
         assert convolution.conv2d(tf.zeros([1, 8, 8, 256]), 4, 1, scope="one").shape == [1, 8, 8, 4]
     with pytest.raises(AssertionError, match="must not be called"):
         layer(convolution.conv2d, images, Variables(), kernel_size=1)
+
+
+def test_channels_that_are_not_known_are_refused_in_words():
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="channel dimension of the inputs should be defined"):
+        convolution.conv2d(tf.compat.v1.placeholder(tf.float32, [2, 4, 4, None]), 3, 3)
