@@ -73,6 +73,16 @@ def test_multiplications_are_a_quarter():
     assert 36 * tiles_of_an_image * 4 == 9 * 8 * 8
 
 
+def test_kernels_are_transformed_when_their_layer_comes():
+    """Or all kernels of a network would be held at four times their size from the start of a step on."""
+    with tf.Graph().as_default():
+        inputs = tf.compat.v1.placeholder(tf.float32, [2, 4, 4, 3])
+        weights = tf.compat.v1.placeholder(tf.float32, [3, 3, 3, 5])
+        winograd.convolve(inputs, weights)
+        [consumer] = weights.consumers()
+    assert consumer.type == "Identity" and consumer.control_inputs == [inputs.op]
+
+
 def test_a_batch_of_unknown_size():
     function = tf.function(
         winograd.gradient_of_weights,
