@@ -43,19 +43,7 @@ def convolve(inputs, weights):
     Returns:
       [batch, height, width, outputs].
     """
-    height, width, channels = inputs.shape[1:]
-    outputs = weights.shape[-1]
-    tiles = _transformed(_OF_INPUTS, _tiles(inputs, _SPAN))
-    # Else a function's executor transforms the kernels of all layers at once, four times their size.
-    with tf.control_dependencies([inputs]):
-        weights = tf.identity(weights)
-    kernels = tf.matmul(_OF_WEIGHTS, tf.reshape(weights, [_KERNEL**2, -1]))
-    products = tf.matmul(tiles, tf.reshape(kernels, [-1, channels, outputs]))
-    results = tf.matmul(_OF_OUTPUTS, tf.reshape(products, [_SPAN**2, -1]))
-    down, across = -(-height // TILE), -(-width // TILE)
-    results = tf.reshape(results, [TILE, TILE, -1, down, across, outputs])
-    results = tf.transpose(results, [2, 3, 0, 4, 1, 5])
-    return tf.reshape(results, [-1, down * TILE, across * TILE, outputs])[:, :height, :width]
+    return _by_products(inputs, weights, _OF_WEIGHTS, transpose=False)
 
 
 def gradient_of_inputs(upstream, weights):
@@ -68,7 +56,7 @@ def gradient_of_inputs(upstream, weights):
     Returns:
       [batch, height, width, channels].
     """
-    return convolve(upstream, tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2]))
+    return _by_products(upstream, weights, _OF_WEIGHTS[:, ::-1], transpose=True)
 
 
 def gradient_of_weights(inputs, upstream):
@@ -86,6 +74,20 @@ def gradient_of_weights(inputs, upstream):
     products = tf.matmul(tiles, gradients, transpose_a=True)
     of_weights = tf.matmul(_OF_WEIGHTS.T, tf.reshape(products, [_SPAN**2, -1]))
     return tf.reshape(of_weights, [_KERNEL, _KERNEL, inputs.shape[-1], upstream.shape[-1]])
+
+
+def _by_products(images, weights, of_weights, transpose):
+    """A convolution of images with kernels that `of_weights` carries to products, [36, channels, outputs].
+
+    Those are transposed as matrices, [36, outputs, channels], if `transpose`.
+    """
+    # Else a function's executor transforms the kernels of all layers at once, four times their size.
+    with tf.control_dependencies([images]):
+        weights = tf.identity(weights)
+    kernels = _transformed(of_weights, tf.reshape(weights, [_KERNEL**2, *weights.shape[2:]]))
+    tiles = _transformed(_OF_INPUTS, _tiles(images, _SPAN))
+    products = tf.matmul(tiles, kernels, transpose_b=transpose)
+    return _image(_transformed(_OF_OUTPUTS, products), images)
 
 
 def _transformed(matrix, tiles):
@@ -117,3 +119,21 @@ def _tiles(images, span):
     places = pixels[:span, :span].reshape(-1, 1, 1) + first.reshape(1, 1, -1)
     batch = tf.range(tf.shape(images)[0])[:, tf.newaxis] * (rows * columns)
     return tf.gather(tf.reshape(images, [-1, channels]), tf.reshape(places + batch, [span**2, -1]))
+
+
+def _image(places, like):
+    """The images of which `places`, [16, batch * tiles of an image, channels], has each place of the tiles apart.
+
+    Args:
+      places: As above.
+      like: [batch, height, width, any], of the batch, height and width to make.
+    """
+    height, width = like.shape[1:3]
+    down, across = -(-height // TILE), -(-width // TILE)
+    y, x = np.mgrid[:height, :width].astype(np.int32).reshape(2, -1)
+    place = y % TILE * TILE + x % TILE
+    tile = y // TILE * across + x // TILE
+    batch = tf.range(tf.shape(like)[0])[:, tf.newaxis] * (down * across)
+    rows = place * tf.shape(places)[1] + tile + batch
+    channels = places.shape[-1]
+    return tf.reshape(tf.gather(tf.reshape(places, [-1, channels]), rows), [-1, height, width, channels])
