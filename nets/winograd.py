@@ -72,7 +72,7 @@ def gradient_of_weights(inputs, upstream):
     tiles = _transformed(_OF_INPUTS, _tiles(inputs, _SPAN))
     gradients = _transformed(_OF_OUTPUTS.T, _tiles(upstream, TILE))
     products = tf.matmul(tiles, gradients, transpose_a=True)
-    of_weights = tf.matmul(_OF_WEIGHTS.T, tf.reshape(products, [_SPAN**2, -1]))
+    of_weights = _transformed(_OF_WEIGHTS.T, products)
     return tf.reshape(of_weights, [_KERNEL, _KERNEL, inputs.shape[-1], upstream.shape[-1]])
 
 
@@ -91,7 +91,7 @@ def _by_products(images, weights, of_weights, transpose):
 
 
 def _transformed(matrix, tiles):
-    """A transform of tiles [places, rows, channels] from places of a tile to products, [products, rows, channels]."""
+    """A transform of [places, rows, channels], such as tiles, by a matrix [products, places]."""
     channels = tiles.shape[-1]
     return tf.reshape(tf.matmul(matrix, tf.reshape(tiles, [tiles.shape[0], -1])), [len(matrix), -1, channels])
 
