@@ -84,17 +84,17 @@ def _way(kernel, height, width, channels, outputs, dtype):
     """
     positions = height * width
     small_map = positions <= 8 * 8
-    # On processors with AVX-512 oneDNN has other kernels, beside which little was measured.
-    avx2 = dtype == tf.float32 and "avx512f" not in cpu_flags()
+    # Measured on AVX2 only; with AVX-512 oneDNN has other kernels.
+    measured = dtype == tf.float32 and "avx2" in cpu_flags() and "avx512f" not in cpu_flags()
     if kernel == [1, 1]:
         if small_map or dtype == tf.bfloat16:
             return "products"
-        if avx2 and positions <= 16 * 16:
+        if measured and positions <= 16 * 16:
             return "products" if channels * outputs >= 512 * 1024 else "long_rows"
         return None
     if kernel != [3, 3]:
         return None
-    if avx2 and min(height, width) >= winograd.TILE:
+    if measured and min(height, width) >= winograd.TILE:
         if channels >= 128:
             return "tiles"
         return "tiles_in_gradients" if channels >= 64 and positions >= 56 * 56 else None

@@ -48,7 +48,8 @@ def test_results_and_gradients_are_those_of_conv2d(height, width, way, size, sec
     for ours, expected in zip(
         gradients(convolve, inputs, weights, second), gradients(plain, inputs, weights, second), strict=True
     ):
-        tolerance = 1e-3 if second else 1e-4
+        # Tiles round more, and a second gradient goes through them twice.
+        tolerance = 1e-3 if second and way == "tiles" else 1e-4
         np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
 
 
@@ -112,6 +113,7 @@ def ancestors(operation):
         (3, 4, 512, 512, tf.float32, {"avx2"}, "tiles"),
         (3, 2, 512, 512, tf.float32, {"avx2"}, "products"),
         (3, 56, 64, 64, tf.float32, {"avx2", "avx512f"}, None),
+        (3, 28, 128, 128, tf.float32, set(), None),
         (3, 7, 512, 512, tf.float32, {"avx2", "avx512f"}, "products"),
         (3, 28, 128, 128, tf.bfloat16, {"avx512f"}, None),
         (3, 32, 16, 16, tf.float32, {"avx2"}, None),

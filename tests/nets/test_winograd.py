@@ -11,21 +11,23 @@ def normal(*shape):
     return np.random.default_rng(shape).standard_normal(shape)
 
 
-def exact(inputs, weights):
-    """A convolution of stride 1, padded SAME, as a sum in float64."""
+def shifted(inputs):
+    """The pixels that each place of a 3x3 kernel, row by row, meets: nine arrays like `inputs`, padded SAME."""
     height, width = inputs.shape[1:3]
     padded = np.pad(inputs, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    return sum(padded[:, row : row + height, column : column + width] @ weights[row, column] for row, column in PLACES)
+    return [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
 
 
-PLACES = [(row, column) for row in range(3) for column in range(3)]
+def exact(inputs, weights):
+    """A convolution of stride 1, padded SAME, as a sum in float64."""
+    return sum(
+        part @ place for part, place in zip(shifted(inputs), weights.reshape(9, *weights.shape[2:]), strict=True)
+    )
 
 
 def exact_of_weights(inputs, upstream):
-    height, width = inputs.shape[1:3]
-    padded = np.pad(inputs, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    shifted = [padded[:, row : row + height, column : column + width] for row, column in PLACES]
-    products = [np.tensordot(part, upstream, axes=([0, 1, 2], [0, 1, 2])) for part in shifted]
+    """Its gradient for the weights, likewise."""
+    products = [np.tensordot(part, upstream, axes=([0, 1, 2], [0, 1, 2])) for part in shifted(inputs)]
     return np.reshape(products, [3, 3, *products[0].shape])
 
 
@@ -64,13 +66,15 @@ def test_the_rounding_error_is_what_the_points_are_chosen_for():
 
 def test_multiplications_are_a_quarter():
     """arXiv:1509.09308, section 4.3: 36 products for 16 outputs of 9 each."""
-    graph_function = tf.function(winograd.convolve, autograph=False).get_concrete_function(
-        tf.TensorSpec([None, 8, 8, 64]), tf.TensorSpec([3, 3, 64, 32])
-    )
-    [products] = [op for op in graph_function.graph.get_operations() if op.type == "BatchMatMulV2"]
-    assert products.inputs[1].shape == [36, 64, 32]
-    tiles_of_an_image = 4
-    assert 36 * tiles_of_an_image * 4 == 9 * 8 * 8
+    channels, outputs = 64, 32
+    with tf.Graph().as_default() as graph:
+        winograd.convolve(tf.zeros([1, 8, 8, channels]), tf.zeros([3, 3, channels, outputs]))
+        [products] = [operation for operation in graph.get_operations() if operation.type == "BatchMatMulV2"]
+        with tf.compat.v1.Session() as session:
+            tiles, kernels = session.run(list(products.inputs))
+    places, rows, _ = tiles.shape
+    assert kernels.shape == (places, channels, outputs)
+    assert 4 * places * rows * channels * outputs == 8 * 8 * 9 * channels * outputs
 
 
 def test_kernels_are_transformed_when_their_layer_comes():
