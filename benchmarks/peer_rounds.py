@@ -9,7 +9,8 @@ from benchmarks import disturbance, rounds
 from command_line import UserError
 
 OURS = "slim_resnets"
-PEERS = ("slim_resnets_folded", "keras", "torch", "torch_compile", "onnxruntime", "openvino")
+FOLDED = "slim_resnets_folded"
+PEERS = (FOLDED, "keras", "torch", "torch_compile", "onnxruntime", "openvino")
 PASSES = ("forward", "train_step")
 # Largest difference, as a part of the largest value: rounding of sums in another order.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-1}
@@ -35,7 +36,7 @@ class Measured:
     Attributes:
       setup: What was measured, JSON-able.
       rates: {contestant: [images a second of each round]}.
-      ratios: A tuple of rounds.Ratio: ours over each other.
+      ratios: A tuple of rounds.Ratio, as `compare_ours` makes it.
       agreements: {contestant: Agreement}, of those that were compared.
       missing: {contestant: why it was left out}.
       others_share: Part of the cores' time that other processes took during the rounds; None if not known.
@@ -97,11 +98,24 @@ def measure(config, pass_name, peers):
         on_rate=rounds.print_rate,
     )
     others_share = watch.others_share()
-    ratios = tuple(rounds.compare(f"{OURS} over {name}", rates[OURS], rates[name]) for name in rates if name != OURS)
     configuration = task.configuration
     names = ("model", "precision", "batch_size", "image_size", "num_classes", "intra_op_threads")
     setup = {name: getattr(configuration, name) for name in names}
-    return Measured(pass_name, setup, rates, ratios, agreements, missing, others_share)
+    return Measured(pass_name, setup, rates, compare_ours(rates), agreements, missing, others_share)
+
+
+def compare_ours(rates):
+    """This zoo beside the others, as it is and, where it took part, folded.
+
+    Args:
+      rates: {contestant: [images a second of each round]}, this zoo's own among them.
+
+    Returns:
+      A tuple of rounds.Ratio: ours over each other, then folded over each other system.
+    """
+    ours = [(OURS, name) for name in rates if name != OURS]
+    folded = [(FOLDED, name) for name in rates if name not in (OURS, FOLDED) and FOLDED in rates]
+    return tuple(rounds.compare(f"{own} over {name}", rates[own], rates[name]) for own, name in ours + folded)
 
 
 def make_task(config, pass_name):

@@ -158,3 +158,13 @@ def test_a_bad_flag_is_one_line_and_status_1(capsys, flags, complaint):
     assert out == ""
     (line,) = [line for line in err.splitlines() if not line.startswith("warning: ")]
     assert line.startswith("error: ") and complaint in line
+
+
+def test_the_folded_network_is_compared_with_other_systems_too():
+    rates = {"slim_resnets": [2.0, 2.0], "slim_resnets_folded": [6.0, 6.0], "keras": [4.0, 3.0]}
+    found = {ratio.label: tuple(ratio.per_round) for ratio in peer_rounds.compare_ours(rates)}
+    assert found == {
+        "slim_resnets over slim_resnets_folded": (2 / 6, 2 / 6),
+        "slim_resnets over keras": (2 / 4, 2 / 3),
+        "slim_resnets_folded over keras": (6 / 4, 6 / 3),
+    }
