@@ -3,6 +3,9 @@
 import functools
 import pathlib
 
+# Flags of which one says that there are units for the precision.
+_UNITS = {"bfloat16": {"amx_bf16", "avx512_bf16"}, "float16": {"amx_fp16", "avx512_fp16"}}
+
 
 @functools.cache
 def cpu_flags():
@@ -12,3 +15,8 @@ def cpu_flags():
     except OSError:
         return frozenset()
     return frozenset(flag for line in lines if line.startswith("flags") for flag in line.split())
+
+
+def computes_in(dtype):
+    """Whether the processor has units for a dtype, given by name; else it computes in another and rounds."""
+    return dtype not in _UNITS or bool(_UNITS[dtype] & cpu_flags())

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from command_line import UserError
-from nets.processor import cpu_flags
+from nets.processor import computes_in
 from training import meeting
 
 NO_PARAMETER_SERVERS = (
@@ -20,8 +20,8 @@ def resolve_precision(precision):
       precision: One of PRECISIONS.
 
     Returns:
-      "float16" on a GPU; "bfloat16" on a CPU with AMX or AVX512-BF16 (others emulate it slowly); else "float32". A
-      precision other than auto is returned as it is.
+      "float16" on a GPU; "bfloat16" on a CPU with AMX or AVX512-BF16 (others compute in float32 and round); else
+      "float32". A precision other than auto is returned as it is.
 
     Raises:
       UserError: If the precision is unknown.
@@ -32,7 +32,7 @@ def resolve_precision(precision):
         return precision
     if tf.config.get_visible_devices("GPU"):
         return "float16"
-    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & cpu_flags() else "float32"
+    return "bfloat16" if computes_in("bfloat16") else "float32"
 
 
 def make_strategy(config, workers, flags):
