@@ -16,6 +16,7 @@ import tensorflow as tf
 from command_line import UserError
 
 DESCRIPTION = "model.json"
+AVERAGE = "/ExponentialMovingAverage"  # How the name of a variable's moving average ends, as TensorFlow names it.
 UNFINISHED = ".saving-"  # How the names of folders begin in which a checkpoint is being written.
 
 # What TensorFlow's reader raises for damaged files; IndexError where the data end too early.
@@ -146,6 +147,26 @@ def restore(path, variables_by_name):
         # Reading what was assigned would ask the other workers of a strategy, who need not be here.
         variable.assign(values[name], read_value=False)
     return prefix
+
+
+def names_with_averages(path, names):
+    """The names under which a checkpoint holds what its variables are to be, where it holds moving averages.
+
+    Args:
+      path: As in `find`.
+      names: Names of variables.
+
+    Returns:
+      A dict of each name -> that of its moving average, or the name itself where the checkpoint has no average of it;
+      None where it has none of any.
+
+    Raises:
+      UserError: If there is no checkpoint, or its files are damaged.
+    """
+    held = reader(path).get_variable_to_shape_map()
+    if not any(name + AVERAGE in held for name in names):
+        return None
+    return {name: name + AVERAGE if name + AVERAGE in held else name for name in names}
 
 
 def _first_line(error):

@@ -154,13 +154,29 @@ class SlimModel(tf.Module):
         """Writes the variables to a checkpoint at prefix `path`; see `checkpoints.write`."""
         checkpoints.write(path, self.variables_by_name)
 
-    def restore(self, path):
+    def restore(self, path, moving_averages=None):
         """Reads the variables from a Slim-named checkpoint, V1 or V2; see `checkpoints.restore`.
+
+        Args:
+          path: A folder (its newest checkpoint), a prefix, or a file.
+          moving_averages: Whether to take each variable's moving average in its place. None does so where the
+            checkpoint holds some: it is they that the trainer's evaluations score.
 
         Returns:
           The prefix that was read.
+
+        Raises:
+          UserError: Also if `moving_averages` is True and the checkpoint holds none.
         """
-        return checkpoints.restore(path, self.variables_by_name)
+        variables = self.variables_by_name
+        names = None if moving_averages is False else checkpoints.names_with_averages(path, variables)
+        if names:
+            variables = {names[name]: variable for name, variable in variables.items()}
+        elif moving_averages:
+            raise UserError(
+                f"checkpoint {path} holds no moving averages: train with --moving_average_decay, or do not ask for them"
+            )
+        return checkpoints.restore(path, variables)
 
     def multiply_adds(self, image_size):
         """Counts the multiply-adds of the convolutions of a forward pass of one image of image_size x image_size."""

@@ -196,7 +196,9 @@ def read_layout(model_name, arguments):
 
 
 def load_model(path, compute_dtype="float32", **settings):
-    """Makes the network that a checkpoint's model.json describes, with the checkpoint's weights.
+    """Makes the network that a checkpoint's model.json describes, with the checkpoint's weights, as they are evaluated.
+
+    Where the checkpoint holds moving averages, these are the weights; see `SlimModel.restore`.
 
     Args:
       path: The checkpoint's folder (its newest), prefix or file.

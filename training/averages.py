@@ -8,7 +8,7 @@ import contextlib
 
 import tensorflow as tf
 
-ENDING = "/ExponentialMovingAverage"
+from nets.checkpoints import AVERAGE
 
 
 class MovingAverages(tf.Module):
@@ -28,7 +28,7 @@ class MovingAverages(tf.Module):
         self._variables = list(variables_by_name.values())
         self._averages = [_average_of(name, variable) for name, variable in variables_by_name.items()]
         self.variables_by_name = {
-            f"{name}{ENDING}": average for name, average in zip(variables_by_name, self._averages, strict=True)
+            f"{name}{AVERAGE}": average for name, average in zip(variables_by_name, self._averages, strict=True)
         }
 
     def update(self, step):
@@ -81,4 +81,4 @@ def _average_of(name, variable):
             "synchronization": tf.VariableSynchronization.ON_READ,
             "aggregation": tf.VariableAggregation.MEAN,
         }
-    return tf.Variable(tf.convert_to_tensor(variable), trainable=False, name=f"{name}{ENDING}", **options)
+    return tf.Variable(tf.convert_to_tensor(variable), trainable=False, name=f"{name}{AVERAGE}", **options)

@@ -20,14 +20,14 @@ _BETTER = {
 
 
 def read(run_folder):
-    """What best.json says of the best checkpoint of a run: its name, step, metric, value, scores; None without one."""
+    """What best.json says of the best checkpoint: its name, step, split, metric, value, scores; None without one."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         return json.loads((pathlib.Path(run_folder) / FOLDER / DESCRIPTION).read_text(encoding="utf-8"))
     return None
 
 
-def keep(run_folder, prefix, step, result, metric):
-    """Keeps a checkpoint if it is better than the best so far; of equal ones the earlier stays.
+def keep(run_folder, prefix, step, result, metric, split):
+    """Keeps a checkpoint if it is better than the best so far on this split; of equal ones the earlier stays.
 
     The files are linked, or copied where the disk has no links, so that deleting the run's own does not touch them. The
     folder is one that the evaluator and all other tools take: it has a model.json and a state file.
@@ -38,13 +38,15 @@ def keep(run_folder, prefix, step, result, metric):
       step: Its step.
       result: What `Evaluator.evaluate` says of it.
       metric: "top_1", "top_5" or "cross_entropy".
+      split: The split that was evaluated; scores of two splits are not compared, and the latest split counts.
 
     Returns:
       Whether it is the best now.
     """
     prefix, folder = pathlib.Path(prefix), pathlib.Path(run_folder) / FOLDER
     best = read(run_folder)
-    if best and best["metric"] == metric and not _BETTER[metric](result[metric], best["value"]):
+    comparable = best and (best["metric"], best.get("split", split)) == (metric, split)
+    if comparable and not _BETTER[metric](result[metric], best["value"]):
         return False
     folder.mkdir(exist_ok=True)
     # The index last: what lacks it is no checkpoint.
@@ -53,7 +55,7 @@ def keep(run_folder, prefix, step, result, metric):
     shutil.copyfile(prefix.parent / checkpoints.DESCRIPTION, folder / checkpoints.DESCRIPTION)
     tf.compat.v1.train.update_checkpoint_state(os.path.abspath(folder), prefix.name, [prefix.name])
     scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
-    description = {"checkpoint": prefix.name, "step": step, "metric": metric, "value": result[metric]}
+    description = {"checkpoint": prefix.name, "step": step, "split": split, "metric": metric, "value": result[metric]}
     checkpoints.write_json(folder / DESCRIPTION, description | {"evaluation": scores})
     for path in folder.glob("model.ckpt-*"):
         if not path.name.startswith(f"{prefix.name}."):

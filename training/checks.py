@@ -74,6 +74,11 @@ def check_given(config):
         given = [f"--{name}" for name in names if getattr(config, name) is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} say the same thing in different units; give one of them")
+    if config.stop_at_top_1 is not None and config.recalibrate_batch_norm:
+        raise UserError(
+            "--stop_at_top_1 and --recalibrate_batch_norm do not go together: the score that ends the run is of the "
+            "statistics before; leave one out, and give --recalibrate_batch_norm to eval_image_classifier.py"
+        )
     if config.sync_batch_norm and config.gradient_accumulation_steps > 1:
         raise UserError(
             "--sync_batch_norm and --gradient_accumulation_steps do not go together: devices cannot talk to each other "

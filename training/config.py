@@ -37,11 +37,11 @@ class TrainConfig:
     checkpoint_exclude_scopes: str | None = None
     """Scopes of it to leave out, apart by commas."""
     trainable_scopes: str | None = None
-    """Scopes to train, apart by commas; all else is frozen (None: train all)."""
+    """Scopes to train, apart by commas; all else is frozen (all, or with --fine_tune the last layer)."""
     ignore_missing_vars: bool = False
     """Begin anew what the checkpoint lacks, in place of an error."""
     fine_tune: bool = False
-    """Train a new last layer, and freeze the checkpoint's others."""
+    """Train a new last layer and what --trainable_scopes names, and freeze all else of the checkpoint."""
     update_frozen_batch_norm: bool = False
     """Let norms of frozen scopes use the batch and move their averages, as Slim did."""
     preprocessing_name: str | None = None
@@ -296,6 +296,8 @@ def differences(before, now):
     """
     # A flag that the run knew nothing of did what its default does now; what None became then is not on record.
     known = {name: value for name, value in to_json(TrainConfig()).items() if value is not None} | before
+    if known["precision"] == "auto":  # So older versions recorded it; what it came to is not on record.
+        del known["precision"]
     return [
         f"--{name} was {known[name]}, is {value}"
         for name, value in to_json(now).items()

@@ -107,6 +107,8 @@ def _take_gpus(count):
 
 
 def _connect(config, workers, flags):
+    # What auto comes to on this machine must be so on all.
+    flags = flags | {"precision": resolve_precision(config.precision)}
     meeting.meet(workers, flags, config.worker_timeout_secs)
     cluster = tf.train.ClusterSpec({"worker": list(workers.addresses)})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(

@@ -83,7 +83,12 @@ def evaluate_checkpoint(config, show=lambda text: None):
 
 
 class Scorer:
-    """Scores checkpoints of one network on one split; made once, it traces the network once."""
+    """Scores checkpoints of one network on one split; made once, it traces the network once.
+
+    Attributes:
+      split: The split.
+      how: JSON-able; checkpoints that were scored with an equal one can be compared.
+    """
 
     def __init__(self, config, prefix, show=lambda text: None):
         """Opens what the flags and the description beside a checkpoint name.
@@ -117,6 +122,18 @@ class Scorer:
         family = preprocessing.find_family(described["preprocessing"])
         self._preprocess = preprocessing.Preprocess(family, size, size)
         self._evaluator = Evaluator(self._model)
+        self.how = {
+            "dataset": dataset.name,
+            "dataset_dir": described["dataset_dir"] and str(described["dataset_dir"]),
+            "split": self.split,
+            "images": dataset.num_records(self.split),
+            "preprocessing": described["preprocessing"]["name"],
+            "image_size": size,
+            "labels_offset": described["labels_offset"],
+            "precision": precision,
+            "moving_averages": config.moving_averages,
+            "recalibrate_batch_norm": config.recalibrate_batch_norm,
+        }
 
     def score(self, prefix):
         """Scores a checkpoint; returns the dict of `evaluate_checkpoint`."""
@@ -127,7 +144,7 @@ class Scorer:
         config, dataset, split = self._config, self._dataset, self.split
         model_name, preprocessing_name = self._model.settings["model_name"], self._described["preprocessing"]["name"]
         offset = self._described["labels_offset"]
-        _restore(self._model, prefix, config.moving_averages)
+        self._model.restore(prefix, config.moving_averages)
         if config.recalibrate_batch_norm:
             self._recalibrate(prefix)
         self._show(
@@ -186,6 +203,8 @@ class Scorer:
             preprocessing_name=recorded["name"],
             train_image_size=self._size,
             labels_offset=self._described["labels_offset"],
+            # Its machines may have gone with the run; the batches are the same without.
+            data_service_address=None,
         )
         step = int(checkpoints.reader(prefix).get_tensor("global_step"))
         with records.explain_errors(dataset, flags.dataset_split_name, flags.labels_offset):
@@ -214,18 +233,6 @@ def _open_data(config, described):
     num_classes = settings.get("num_classes", 1000) + described["labels_offset"]
     size = described["image_size"] or nets_factory.find_network(settings["model_name"]).default_image_size
     return synthetic.synthetic_dataset(num_images, num_classes, size, training.get("seed", 0))
-
-
-def _restore(model, prefix, wanted):
-    """Restores the weights, or in their place their moving averages."""
-    from nets import checkpoints
-    from training.averages import ENDING
-
-    averages = {f"{name}{ENDING}": variable for name, variable in model.variables_by_name.items()}
-    held = checkpoints.reader(prefix).get_variable_to_shape_map().keys() & averages.keys()
-    if wanted and not held:
-        raise UserError(f"--moving_averages, but {prefix} holds none: train with --moving_average_decay")
-    checkpoints.restore(prefix, averages if held and wanted is not False else model.variables_by_name)
 
 
 def _describe(config, prefix):

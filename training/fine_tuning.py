@@ -33,9 +33,10 @@ def trained_scopes(config, model):
     Raises:
       UserError: If one matches no variable.
     """
+    head = (head_scope(model),) if config.fine_tune else ()
     if config.trainable_scopes is None:
-        return (head_scope(model),) if config.fine_tune else None
-    return _scopes(config, "trainable_scopes", model)
+        return head or None
+    return _scopes(config, "trainable_scopes", model) + head
 
 
 def trainable_variables(config, model):
@@ -106,29 +107,41 @@ def restore(config, model, folder):
     prefix = checkpoints.find(config.checkpoint_path)
     shapes = checkpoints.reader(prefix).get_variable_to_shape_map()
     variables = model.variables_by_name
+    averages = checkpoints.names_with_averages(prefix, variables)
+    # What is restored is what was evaluated there.
+    names = averages or {name: name for name in variables}
     excluded = _excluded(config, model)
     wanted = [name for name in variables if not name.startswith(excluded)]
-    missing = [name for name in wanted if name not in shapes]
+    missing = [name for name in wanted if names[name] not in shapes]
     if missing and (not config.ignore_missing_vars or len(missing) == len(wanted)):
         raise _missing_error(prefix, missing, wanted, shapes)
-    found = [name for name in wanted if name in shapes]
+    found = [name for name in wanted if names[name] in shapes]
     for name in found:
-        if tuple(shapes[name]) != tuple(variables[name].shape):
-            raise _shape_error(prefix, name, tuple(shapes[name]), tuple(variables[name].shape), head_scope(model))
-    checkpoints.restore(prefix, {name: variables[name] for name in found})
+        there, here = tuple(shapes[names[name]]), tuple(variables[name].shape)
+        if there != here:
+            raise _shape_error(prefix, name, there, here, head_scope(model))
+    checkpoints.restore(prefix, {names[name]: variables[name] for name in found})
     scopes = trained_scopes(config, model)
     report = {
         "checkpoint": str(prefix),
         "restored": found,
         "new": [name for name in variables if name not in wanted],
         "missing": missing,
-        "skipped": sorted(set(shapes) - set(found)),
+        "moving_averages": averages is not None,
+        "skipped": sorted(set(shapes) - {names[name] for name in found}),
         "frozen": [name for name in variables if scopes is not None and not name.startswith(scopes)],
         "frozen_statistics_move": config.update_frozen_batch_norm,
     }
     checkpoints.write_json(folder / REPORT, report)
+    if idle := sorted(set(report["new"] + missing) & set(report["frozen"])):
+        print(
+            f"warning: {len(idle)} variables begin anew and are frozen, {', '.join(idle[:2])} among them: they stay as "
+            "they begin; add their scopes to --trainable_scopes",
+            file=sys.stderr,
+        )
+    what = "moving averages of variables" if averages else "variables"
     return (
-        f"from {prefix}: {len(found)} variables restored, {len(report['new']) + len(missing)} begin anew, "
+        f"from {prefix}: {len(found)} {what} restored, {len(report['new']) + len(missing)} begin anew, "
         f"{len(report['skipped'])} of the file not used, {len(report['frozen'])} frozen; {folder / REPORT} names them"
     )
 

@@ -1,6 +1,7 @@
 """The training loop: one config in, one trained and evaluated network out."""
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import sys
@@ -15,7 +16,6 @@ from data import records
 from nets import checkpoints, nets_factory
 from training import best, building, devices, fine_tuning, recalibration, run_description
 from training import config as configs
-from training.averages import ENDING
 from training.curves import Curves
 from training.evaluation import Evaluator
 from training.input import Input, open_data
@@ -67,10 +67,13 @@ def train(config):
     fine_tuning.check(config)
     workers = find_workers(config)
     shared_flags = {name: value for name, value in configs.to_json(config).items() if name not in configs.OF_ONE_WORKER}
-    devices.make_strategy(config, workers, shared_flags)
+    with workers.explain_losses():
+        devices.make_strategy(config, workers, shared_flags)
     network = nets_factory.find_network(config.model_name)
     dataset = open_data(config, network)
     config = configs.resolve(config, dataset, network)
+    # On record is what it came to: taken up elsewhere, a run must not go on in another precision without a word.
+    config = dataclasses.replace(config, precision=devices.resolve_precision(config.precision))
     with (
         workers.explain_losses(),
         _place_of(workers, config.train_dir) as path,
@@ -277,7 +280,7 @@ class _Run:
         for name, total in zip(statistics, totals, strict=True):
             value = total / self._workers.count
             # What is evaluated gets them; the statistics of the weights are not those of their averages.
-            self._values[f"{name}{ENDING}" if self._averages else name].assign(value)
+            self._values[f"{name}{checkpoints.AVERAGE}" if self._averages else name].assign(value)
         progress.say(f"batch norm's statistics measured anew on {count} training images")
 
     def _local_images(self, batches):
@@ -301,9 +304,11 @@ class _Run:
 
     def _diverged(self, finding, step):
         rate = float(self._schedule(tf.constant(step - 1, tf.int64)))
+        # Only the chief's folder holds some.
+        newest = f"; last good checkpoint: {self._folder.newest() or 'none'}" if self._folder.is_ours else ""
         return UserError(
             f"{finding} at step {step}, learning rate {rate:.6g}; lower --learning_rate or warm up longer "
-            f"(--warmup_epochs); last good checkpoint: {self._folder.newest() or 'none'}"
+            f"(--warmup_epochs){newest}"
         )
 
     def _log(self, step, meter, progress):

@@ -40,7 +40,9 @@ def _receive(workers, flags, deadline, timeout_secs):
     with contextlib.ExitStack() as stack:
         try:
             # Of all of this machine's addresses: its name for the others may not be one of its own.
-            listener = stack.enter_context(socket.create_server(("", int(port)), backlog=workers.count))
+            family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+            server = socket.create_server(("", int(port)), family=family, backlog=workers.count)
+            listener = stack.enter_context(server)
         except OSError as error:
             return f"the chief cannot listen at {workers.addresses[0]}: {error}; name another port in every worker"
         missing, callers, fault = set(range(1, workers.count)), [], None

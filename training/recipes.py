@@ -15,9 +15,14 @@ A recipe is a TOML file in `recipes/`:
     ...
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import tomllib
+import types
+import typing
+
+import typeguard
 
 from command_line import UserError
 from training.config import TrainConfig
@@ -40,7 +45,6 @@ def config_of_recipe(config):
     if config.recipe is None:
         return None
     flags = read_recipe(config.recipe)["flags"]
-    flags = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
     return TrainConfig(**flags, recipe=config.recipe)
 
 
@@ -59,7 +63,7 @@ def read_recipe(name):
       The recipe's dict; its flags are those of TrainConfig.
 
     Raises:
-      UserError: If there is no such file, it is not TOML, or a flag is unknown.
+      UserError: If there is no such file, it is not TOML, or a flag is unknown or of another kind.
     """
     path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
@@ -78,4 +82,36 @@ def read_recipe(name):
         raise UserError(f"--recipe={name}: {path} has no table [flags]; docs/recipes.md has the form")
     if unknown := sorted(set(recipe["flags"]) - known):
         raise UserError(f"--recipe={name}: {path} has unknown flags {', '.join(unknown)}; --help lists the known ones")
+    recipe["flags"] = {
+        flag: _as_flag(flag, value, f"--recipe={name}: {path}") for flag, value in recipe["flags"].items()
+    }
     return recipe
+
+
+def _as_flag(name, value, where):
+    """A value of TOML as the flag's field has it.
+
+    Raises:
+      UserError: If it is of another kind.
+    """
+    hint = typing.get_type_hints(TrainConfig)[name]
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if is_union else [hint]
+    if isinstance(value, list):
+        value = tuple(value)
+    elif isinstance(value, str) and pathlib.Path in kinds:
+        value = pathlib.Path(value)
+    # To Python, True is a number too.
+    if not isinstance(value, bool) or bool in kinds:
+        with contextlib.suppress(typeguard.TypeCheckError):
+            return typeguard.check_type(value, hint)
+    raise UserError(f"{where}: {name} is {value!r}, expected {' or '.join(map(_in_words, kinds))}")
+
+
+def _in_words(kind):
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(typing.get_args(kind))}"
+    if typing.get_origin(kind) is tuple:
+        first, *others = typing.get_args(kind)
+        return f"a list of {'any number of' if Ellipsis in others else 1 + len(others)} {first.__name__}"
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "a text")

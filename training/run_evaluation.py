@@ -56,14 +56,17 @@ class RunEvaluation:
         split = config.eval_split_name
         worst = mistakes.Mistakes(workers=self._workers, batch_size=config.batch_size)
 
-        def on_batch(batch):
+        def stoppable(batches):
+            # Within the evaluation only: workers do this together, and one that left before would leave the others
+            # waiting. There a stop of one ends it for all.
             self._stop.check()
-            worst.add(batch)
+            for batch in batches:
+                self._stop.check()
+                yield batch
 
         try:
-            self._stop.check()
             with records.explain_errors(dataset, split, config.labels_offset), self.averages_in_place():
-                result = self._evaluator.evaluate(make_batches(), class_names, on_batch)
+                result = self._evaluator.evaluate(stoppable(make_batches()), class_names, worst.add)
         except Stopped:
             return None
         mistakes.write(self._folder.path, step, split, result["confusion_matrix"], worst.worst())
@@ -74,7 +77,8 @@ class RunEvaluation:
             f"{result['cross_entropy']:.4f} ({result['count']} images)"
         )
         if prefix and self._folder.is_ours and config.best_metric != "none":
-            best.keep(self._folder.path, prefix, step, result, config.best_metric)
+            self._folder.wait()
+            best.keep(self._folder.path, prefix, step, result, config.best_metric, split)
         return result
 
     def averages_in_place(self):

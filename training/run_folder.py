@@ -1,5 +1,6 @@
 """The folder of a run: its checkpoints, its description, its lock."""
 
+import concurrent.futures
 import fcntl
 import json
 import os
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from command_line import UserError
 from nets import checkpoints
-from training import mistakes
+from training import mistakes, watching
 
 EVALUATION = "evaluation.json"
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
@@ -41,6 +42,9 @@ def checkpoint_prefix(path, step):
 class RunFolder:
     """A folder that one run at a time writes checkpoints into; a context manager that holds its lock.
 
+    Checkpoints are written by a thread while the run goes on, one at a time. What became of the last one is known after
+    `wait`, and at the latest when the context ends.
+
     Attributes:
       path: The folder.
       is_ours: Whether this process may touch it; for one that may not, there is nothing in it.
@@ -50,6 +54,8 @@ class RunFolder:
         self.path = pathlib.Path(path)
         self.is_ours = is_ours
         self._max_to_keep = max_to_keep
+        self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing = None
 
     def __enter__(self):
         """Makes the folder and locks it.
@@ -75,33 +81,53 @@ class RunFolder:
             shutil.rmtree(left, ignore_errors=True)
         return self
 
-    def __exit__(self, *error):
-        if self.is_ours:
-            self._lock.close()
+    def __exit__(self, kind, error, trace):
+        try:
+            # An error that ends the run says more than what it keeps from being written.
+            self.wait() if kind is None else self._writer.shutdown()
+        finally:
+            if self.is_ours:
+                self._lock.close()
+
+    def wait(self):
+        """Returns when the checkpoint that is being written is there.
+
+        Raises:
+          UserError: If it could not be written; the older ones stay.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def newest(self):
-        """The prefix of the checkpoint with the highest step, or None."""
+        """The prefix of the checkpoint with the highest step, or None; waits for one that is being written."""
+        self.wait()
         steps = self._steps()
         return self._prefix(steps[-1]) if steps else None
 
     def save(self, step, values):
-        """Writes a checkpoint, then deletes the oldest ones past the number to keep.
+        """Begins to write a checkpoint of the values as they are now; the oldest past the number to keep go then.
 
         Args:
           step: Steps done.
           values: A dict of name -> variable.
 
         Returns:
-          Its prefix.
+          Its prefix; it is there after `wait`.
 
         Raises:
-          UserError: If it cannot be written; the older ones stay.
+          UserError: If the one before could not be written; the older ones stay.
         """
         prefix = self._prefix(step)
-        # Read by all: a moving statistic is the mean over all workers, and they have to be there for it.
+        # Read by all: a moving statistic is the mean over all workers, and they have to be there for it. What was read
+        # stays as it is: an update of a variable whose value is held elsewhere takes a copy.
         values = {name: tf.convert_to_tensor(value) for name, value in values.items()}
-        if not self.is_ours:
-            return prefix
+        if self.is_ours:
+            self.wait()
+            self._writing = self._writer.submit(self._write, prefix, values)
+        return prefix
+
+    def _write(self, prefix, values):
         checkpoints.write(prefix, values)
         steps = self._steps()
         kept = [self._prefix(step).name for step in steps[-self._max_to_keep :]]
@@ -112,7 +138,6 @@ class RunFolder:
             # The file that makes it a checkpoint goes last: what a kill leaves here, the next save deletes.
             for path in sorted(self.path.glob(f"model.ckpt-{old}.*"), key=lambda path: path.suffix == ".index"):
                 path.unlink()
-        return prefix
 
     def evaluation(self):
         """As `read_evaluation`."""
@@ -124,13 +149,16 @@ class RunFolder:
             return
         noted = self.evaluation()
         if self.newest() is None:
-            for name in (EVALUATION, mistakes.FILE):
-                (self.path / name).unlink(missing_ok=True)
+            for name in (EVALUATION, mistakes.FILE, f"eval_*/{watching.LINES}"):
+                for path in self.path.glob(name):
+                    path.unlink(missing_ok=True)
         elif noted and noted["finished"]:
             checkpoints.write_json(self.path / EVALUATION, noted | {"finished": False})
 
     def note(self, step, result, finished):
         """Writes down an evaluation, for the run that goes on and for whoever watches the folder.
+
+        Its checkpoint is waited for: whoever reads that the run is at its end finds it.
 
         Args:
           step: Steps done.
@@ -139,6 +167,7 @@ class RunFolder:
         """
         if not self.is_ours:
             return
+        self.wait()
         scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
         checkpoints.write_json(self.path / EVALUATION, {"step": step, "finished": finished, **scores})
 

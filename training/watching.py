@@ -1,6 +1,7 @@
 """A run's folder watched from another process: each checkpoint is scored once, as it comes."""
 
 import json
+import os
 import pathlib
 import time
 
@@ -13,16 +14,17 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 def watch(config, show=lambda text: None):
     """Scores the checkpoints of a folder until its run is at its end, or none has come for long enough.
 
-    What was scored before, by a watcher that was stopped, is not scored again. A checkpoint that the run deletes while
-    others are scored is passed over.
+    What was scored before, by a watcher that was stopped, is not scored again, unless on other data, with other flags,
+    or from another file. A checkpoint that the run deletes while others are scored is passed over.
 
     Args:
       config: An evaluate_checkpoint.EvalConfig; checkpoint_path is the run's folder, which may still be missing.
       show: Called with a line for each checkpoint.
 
     Returns:
-      The lines of LINES, a list of dicts in the order of the steps: step, checkpoint, dataset, split, count, top_1,
-      top_5, cross_entropy.
+      The lines of LINES that were scored as this watcher does, a list of dicts in the order of the steps: step,
+      checkpoint, dataset, split, count, top_1, top_5, cross_entropy; how (as `Scorer.how`) and saved (when the
+      checkpoint was written, in nanoseconds since 1970).
 
     Raises:
       UserError: If a flag, a checkpoint or the data is bad, or no checkpoint came at all.
@@ -40,7 +42,7 @@ def watch(config, show=lambda text: None):
             raise UserError(f"--watch scores many checkpoints, --{flag} holds one: give one of the two")
     if config.watch_timeout_secs < 0:
         raise UserError(f"--watch_timeout_secs is {config.watch_timeout_secs}, expected at least 0")
-    scorer, lines, passed = None, None, set()
+    scorer, lines = None, None
     looked_at = time.monotonic()
     while True:
         # The end is read before the folder: what came before the end is then seen too.
@@ -50,16 +52,14 @@ def watch(config, show=lambda text: None):
             scorer = Scorer(config, str(run_folder.checkpoint_prefix(folder, steps[-1])))
             eval_dir = config.eval_dir or folder / f"eval_{scorer.split}"
             eval_dir.mkdir(parents=True, exist_ok=True)
-            lines = _read(eval_dir / LINES)
+            lines = {line["step"]: line for line in _read(eval_dir / LINES) if line.get("how") == scorer.how}
             writer = tf.summary.create_file_writer(str(eval_dir))
-        done = passed | {line["step"] for line in lines or []}
-        new = [step for step in steps if step not in done]
+        prefixes = {step: run_folder.checkpoint_prefix(folder, step) for step in steps}
+        new = [step for step in steps if step not in lines or lines[step]["saved"] != _saved(prefixes[step])]
         if new:
-            line = _score(scorer, run_folder.checkpoint_prefix(folder, new[0]), new[0])
-            if line is None:
-                passed.add(new[0])
-            else:
-                lines.append(line)
+            line = _score(scorer, prefixes[new[0]], new[0])
+            if line is not None:
+                lines[line["step"]] = line
                 _add(line, eval_dir / LINES, writer)
                 show(
                     f"step {line['step']}: {line['split']} top-1 {line['top_1']:.4f}, top-5 {line['top_5']:.4f}, "
@@ -75,19 +75,28 @@ def watch(config, show=lambda text: None):
             break
         else:
             time.sleep(min(_SECONDS_BETWEEN_LOOKS, config.watch_timeout_secs))
-    return sorted(lines or [], key=lambda line: line["step"])
+    return [line for _, line in sorted((lines or {}).items())]
+
+
+def _saved(prefix):
+    """When a checkpoint was written, in nanoseconds since 1970; None if it is there no more."""
+    try:
+        return os.stat(f"{prefix}.index").st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _score(scorer, prefix, step):
     """The line of a checkpoint, or None if it is there no more."""
+    saved = _saved(prefix)
     try:
         result = scorer.score(str(prefix))
     except UserError:
-        if prefix.with_name(f"{prefix.name}.index").exists():
+        if _saved(prefix) is not None:
             raise
         return None
     names = ("checkpoint", "dataset", "split", "count", "top_1", "top_5", "cross_entropy")
-    return {"step": step} | {name: result[name] for name in names}
+    return {"step": step, **{name: result[name] for name in names}, "how": scorer.how, "saved": saved}
 
 
 def _read(path):

@@ -131,7 +131,8 @@ def find_workers(config):
       UserError: If they contradict each other or themselves.
     """
     if config.worker_hosts is not None:
-        addresses, index, source = config.worker_hosts.split(","), config.task_index, "--worker_hosts"
+        addresses = [address.strip() for address in config.worker_hosts.split(",")]
+        index, source = config.task_index, "--worker_hosts"
         if index is None:
             raise UserError("--worker_hosts needs --task_index, the place of this worker among them, from 0")
     elif config.task_index is not None:
@@ -141,8 +142,10 @@ def find_workers(config):
         source = "TF_CONFIG"
     for address in addresses:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise UserError(f"{source}: {address!r} is not the address of a worker, expected HOST:PORT")
+        if not host or not (port.isdecimal() and 0 < int(port) < 2**16):
+            raise UserError(
+                f"{source}: {address!r} is not the address of a worker, expected HOST:PORT with a port of 1 to 65535"
+            )
     if len(set(addresses)) < len(addresses):
         raise UserError(f"{source} names a worker twice: {', '.join(addresses)}")
     if addresses and not 0 <= index < len(addresses):

@@ -6,6 +6,7 @@ Source: https://github.com/tensorflow/models/tree/master/research/slim.
 import numpy as np
 
 from command_line import UserError
+from nets.checkpoints import AVERAGE
 from weights import targets, tensorflow_files
 from weights.foreign import Foreign
 from weights.places import list_places, quantities, variable_name
@@ -14,7 +15,6 @@ MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2") for 
 EPSILON = 1e-5
 SUFFIXES = (".ckpt",)
 _ROOT = "/conv1/weights"
-_SHADOW = "/ExponentialMovingAverage"
 
 
 def read(path, use_moving_averages):
@@ -28,8 +28,8 @@ def read(path, use_moving_averages):
       UserError: If it is damaged, or has no network with (or without) moving averages.
     """
     prefix, found, files = tensorflow_files.read(path)
-    shadows = {name.removesuffix(_SHADOW): value for name, value in found.items() if name.endswith(_SHADOW)}
-    plain = {name: value for name, value in found.items() if not name.endswith(_SHADOW)}
+    shadows = {name.removesuffix(AVERAGE): value for name, value in found.items() if name.endswith(AVERAGE)}
+    plain = {name: value for name, value in found.items() if not name.endswith(AVERAGE)}
     if use_moving_averages and not shadows:
         raise UserError(
             f"{path} holds no moving averages (.../ExponentialMovingAverage); leave out --use_moving_averages"
@@ -110,7 +110,7 @@ def run_source(structure, source, inputs, preprocessing):
         logits, _ = network_fn(images, scope=source.facts["scope"])
         shadows = set(source.facts["shadows"])
         variables = {
-            name + _SHADOW if name in shadows else name: variable
+            name + AVERAGE if name in shadows else name: variable
             for variable in tf.compat.v1.global_variables()
             for name in [variable.op.name]
         }

@@ -33,7 +33,7 @@ def test_the_best_is_kept_and_of_equal_ones_the_earlier(tmp_path):
     kept = []
     for step, top_1 in enumerate((0.2, 0.5, 0.5, 0.4, 0.6)):
         prefix = fake_checkpoint(tmp_path, step)
-        if best.keep(tmp_path, prefix, step, result_of(top_1), "top_1"):
+        if best.keep(tmp_path, prefix, step, result_of(top_1), "top_1", "test"):
             kept.append(step)
         for path in tmp_path.glob(f"model.ckpt-{step}.*"):  # As if it were one too many.
             path.unlink()
@@ -44,6 +44,7 @@ def test_the_best_is_kept_and_of_equal_ones_the_earlier(tmp_path):
     assert best.read(tmp_path) == {
         "checkpoint": "model.ckpt-4",
         "step": 4,
+        "split": "test",
         "metric": "top_1",
         "value": 0.6,
         "evaluation": {"count": 10, "top_1": 0.6, "top_5": 1.0, "cross_entropy": 1.0},
@@ -52,10 +53,25 @@ def test_the_best_is_kept_and_of_equal_ones_the_earlier(tmp_path):
 
 def test_a_lower_cross_entropy_is_better_and_another_metric_begins_anew(tmp_path):
     prefix = fake_checkpoint(tmp_path, 1)
-    assert best.keep(tmp_path, prefix, 1, result_of(0.9, 2.0), "cross_entropy")
-    assert not best.keep(tmp_path, prefix, 1, result_of(0.9, 3.0), "cross_entropy")
-    assert best.keep(tmp_path, prefix, 1, result_of(0.1, 1.0), "cross_entropy")
-    assert best.keep(tmp_path, prefix, 1, result_of(0.05), "top_1")
+    assert best.keep(tmp_path, prefix, 1, result_of(0.9, 2.0), "cross_entropy", "test")
+    assert not best.keep(tmp_path, prefix, 1, result_of(0.9, 3.0), "cross_entropy", "test")
+    assert best.keep(tmp_path, prefix, 1, result_of(0.1, 1.0), "cross_entropy", "test")
+    assert best.keep(tmp_path, prefix, 1, result_of(0.05), "top_1", "test")
+
+
+def test_scores_of_two_splits_are_not_compared(tmp_path):
+    """Training images are easier: their best would stay for good."""
+    prefix = fake_checkpoint(tmp_path, 1)
+    assert best.keep(tmp_path, prefix, 1, result_of(0.99), "top_1", "train")
+    assert best.keep(tmp_path, prefix, 1, result_of(0.9), "top_1", "test")
+    assert not best.keep(tmp_path, prefix, 1, result_of(0.8), "top_1", "test")
+    described = best.read(tmp_path)
+    assert (described["split"], described["value"]) == ("test", 0.9)
+    # One of an older version knows of no split.
+    checkpoints.write_json(
+        tmp_path / "best" / "best.json", {key: described[key] for key in described if key != "split"}
+    )
+    assert not best.keep(tmp_path, prefix, 1, result_of(0.8), "top_1", "test")
 
 
 def test_a_run_keeps_its_best_past_max_to_keep(toy_dir, tmp_path, monkeypatch):

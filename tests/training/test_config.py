@@ -172,8 +172,21 @@ def test_only_what_cannot_make_it_another_run_may_differ(field):
     free |= {"dataset_num_private_threads", "data_service_address"}
     # However many share the batches, they are the same.
     free |= {"strategy", "num_gpus", "worker_hosts", "task_index", "worker_timeout_secs", "max_restarts"}
-    before = resolve(TrainConfig())
+    before = dataclasses.replace(resolve(TrainConfig()), precision="float32")
     changed = dataclasses.replace(before, **{field.name: "other"})
     told = configs.differences(configs.to_json(before), changed)
     was = configs.to_json(before)[field.name]
     assert told == ([] if field.name in free else [f"--{field.name} was {was}, is other"])
+
+
+def test_the_precision_of_a_run_is_part_of_it():
+    """Where it was recorded as auto, by an older version, what that came to is not known."""
+    config = dataclasses.replace(resolve(TrainConfig()), precision="float16")
+    recorded = configs.to_json(config)
+    assert configs.differences(recorded | {"precision": "float32"}, config) == ["--precision was float32, is float16"]
+    assert configs.differences(recorded | {"precision": "auto"}, config) == []
+
+
+def test_an_early_stop_and_statistics_measured_at_the_end_do_not_go_together():
+    with pytest.raises(UserError, match="--stop_at_top_1 and --recalibrate_batch_norm do not go together"):
+        resolve(TrainConfig(stop_at_top_1=0.9, recalibrate_batch_norm=100))

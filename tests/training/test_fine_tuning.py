@@ -103,6 +103,29 @@ def test_scopes_name_what_begins_anew_and_what_is_trained(source, other_dir, tmp
         assert (after[name] != before[name]).any() == name.startswith(f"{NET}/block3"), name
 
 
+def test_fine_tune_with_scopes_trains_these_and_the_new_head(source, other_dir, tmp_path, capsys):
+    config = config_of(other_dir, tmp_path / "run", source, fine_tune=True, trainable_scopes=f"{NET}/block3")
+    loop.train(config)
+    before, after = of_network(values_of(source)), values_of(tmp_path / "run")
+    frozen = {name for name in before if not name.startswith((HEAD, f"{NET}/block3"))}
+    assert set(report_of(tmp_path / "run")["frozen"]) == frozen
+    for name in frozen:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    assert {name for name in after if name.startswith(HEAD) and name.endswith("/Momentum")} == {
+        f"{HEAD}/weights/Momentum",
+        f"{HEAD}/biases/Momentum",
+    }
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_what_begins_anew_and_is_frozen_is_warned_of(source, other_dir, tmp_path, capsys):
+    options = {"checkpoint_exclude_scopes": HEAD, "trainable_scopes": f"{NET}/block3", "max_number_of_steps": 1}
+    loop.train(config_of(other_dir, tmp_path / "run", source, **options))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert f"2 variables begin anew and are frozen, {HEAD}/biases, {HEAD}/weights among them" in line
+    assert "--trainable_scopes" in line
+
+
 def test_a_frozen_norm_normalizes_by_its_averages(source):
     model = nets_factory.create_model(NET, 3, batch_norm_decay=0.5)
     model.restore(source)

@@ -7,9 +7,12 @@ import pytest
 import training_toys
 from training_toys import STEPS
 
+from data import catalog
 from nets import nets_factory
 from training import loop
 from training.interrupts import StopRequest
+from training.run_evaluation import RunEvaluation
+from training.workers import Workers
 
 
 def interrupt_at(monkeypatch, step, number=signal.SIGINT):
@@ -125,3 +128,22 @@ def test_a_second_signal_stops_at_once_and_handlers_come_back():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_stop_before_an_evaluation_is_told_within_it(toy_dir, tmp_path):
+    """Workers evaluate together: one that left before the others came would leave them waiting for it."""
+    began = []
+
+    class Evaluator:
+        def evaluate(self, batches, class_names, on_batch=None):
+            began.append("evaluation")
+            for _ in batches:
+                began.append("batch")
+
+    stop = StopRequest()
+    stop.requested = True
+    config = training_toys.toy_config(toy_dir, tmp_path, eval_split_name="test")
+    evaluation = RunEvaluation(config, Evaluator(), None, None, stop, Workers())
+    dataset = catalog.open_dataset(directory=str(toy_dir))
+    assert evaluation.run(dataset, lambda: [1, 2], training_toys.CLASS_NAMES, 3, None, None) is None
+    assert began == ["evaluation"]

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -25,10 +26,39 @@ def values(number):
 def save_all(folder, steps):
     for step in steps:
         folder.save(step, values(step))
+        folder.wait()
 
 
 def steps_in(path):
     return sorted(int(file.name.removeprefix("model.ckpt-").removesuffix(".index")) for file in path.glob("*.index"))
+
+
+def test_the_run_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    """What is saved are the values at the call, whatever the run makes of its variables meanwhile."""
+    weight, may_write, write = tf.Variable([1.0, 2.0]), threading.Event(), checkpoints.write
+
+    def delayed(prefix, values):
+        assert may_write.wait(30)
+        write(prefix, values)
+
+    monkeypatch.setattr(checkpoints, "write", delayed)
+    with RunFolder(tmp_path) as folder:
+        prefix = folder.save(1, {"net/weights": weight})
+        weight.assign_sub([0.5, 0.5])
+        tf.raw_ops.ResourceApplyGradientDescent(var=weight.handle, alpha=1.0, delta=[1.0, 1.0])
+        assert steps_in(tmp_path) == []
+        may_write.set()
+        folder.wait()
+        assert steps_in(tmp_path) == [1]
+    np.testing.assert_array_equal(weight, [-0.5, 0.5])
+    np.testing.assert_array_equal(tf.train.load_checkpoint(str(prefix)).get_tensor("net/weights"), [1.0, 2.0])
+
+
+def test_the_last_one_is_not_lost_where_the_run_ends_with_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), RunFolder(tmp_path) as folder:
+        folder.save(1, values(1))
+        raise ZeroDivisionError
+    assert steps_in(tmp_path) == [1]
 
 
 def test_an_empty_folder_is_made_and_has_no_newest(tmp_path):
@@ -145,8 +175,9 @@ def test_a_stop_between_writing_and_deleting_leaves_a_folder_that_is_found(tmp_p
 
         unlink = pathlib.Path.unlink
         monkeypatch.setattr(run_folder.pathlib.Path, "unlink", killed)
+        folder.save(2, values(2))
         with pytest.raises(KeyboardInterrupt):
-            folder.save(2, values(2))
+            folder.wait()
     monkeypatch.undo()
     assert checkpoints.find(tmp_path) == str(tmp_path / "model.ckpt-2")
 
@@ -175,8 +206,9 @@ def test_an_error_while_saving_leaves_the_earlier_ones(tmp_path, monkeypatch):
     with RunFolder(tmp_path, max_to_keep=1) as folder:
         save_all(folder, [1])
         monkeypatch.setattr(checkpoints.tf.raw_ops, "SaveV2", full)
+        folder.save(2, values(2))
         with pytest.raises(UserError, match="model.ckpt-2 could not be written: disk full; nothing was changed"):
-            folder.save(2, values(2))
+            folder.save(3, values(3))
         assert folder.newest() == tmp_path / "model.ckpt-1"
     assert {file.name for file in tmp_path.iterdir()} == {
         ".lock",

@@ -69,6 +69,29 @@ def test_what_was_scored_before_is_not_scored_again(run, tmp_path, monkeypatch):
     assert len(lines_of(folder)) == 4
 
 
+@pytest.mark.parametrize("changes", [{"moving_averages": False}, {"precision": "bfloat16"}, {"eval_image_size": 9}])
+def test_other_flags_have_scores_of_their_own(run, tmp_path, changes):
+    folder = copy_of(run, tmp_path / "run")
+    first = watching.watch(config_of(folder))
+    others = watching.watch(config_of(folder, **changes))
+    assert [line["step"] for line in others] == [3, 6, 9, 11]
+    assert all(line["how"] != other["how"] for line, other in zip(first, others, strict=True))
+    assert len(lines_of(folder)) == 8
+    assert watching.watch(config_of(folder)) == first
+    assert len(lines_of(folder)) == 8
+
+
+def test_a_checkpoint_that_was_written_anew_is_scored_anew(run, tmp_path):
+    """As by a run that was begun again in its folder."""
+    folder = copy_of(run, tmp_path / "run")
+    first = watching.watch(config_of(folder))
+    for ending in ("data-00000-of-00001", "index"):
+        shutil.copyfile(folder / f"model.ckpt-11.{ending}", folder / f"model.ckpt-6.{ending}")
+    again = watching.watch(config_of(folder))
+    assert [line["step"] for line in again] == [3, 6, 9, 11] and len(lines_of(folder)) == 5
+    assert again[1]["cross_entropy"] == first[3]["cross_entropy"] != first[1]["cross_entropy"]
+
+
 def test_checkpoints_that_come_while_it_watches(run, toy_dir, tmp_path):
     """The watcher starts before there is a folder, in a thread; the run takes place meanwhile."""
     folder, found = tmp_path / "later", []

@@ -33,6 +33,7 @@ def task(kind, index, **cluster):
 def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
     assert found(monkeypatch) == ([], 0, True)
     assert found(monkeypatch, worker_hosts="one:2222,two:2222", task_index=1) == (TWO, 1, False)
+    assert found(monkeypatch, worker_hosts="one:2222, two:2222 ", task_index=1) == (TWO, 1, False)
     assert found(monkeypatch, task("worker", 1, worker=TWO)) == (TWO, 1, False)
     # TensorFlow's own form has a job for the chief, whose place is before the workers'.
     assert found(monkeypatch, task("worker", 0, chief=["a:1"], worker=TWO)) == (["a:1", *TWO], 1, False)
@@ -48,6 +49,7 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
         (None, {"worker_hosts": "a:1,b:1"}, "--worker_hosts needs --task_index"),
         (None, {"task_index": 1}, "--task_index needs --worker_hosts"),
         (None, {"worker_hosts": "a:1,b", "task_index": 0}, "'b' is not the address of a worker, expected HOST:PORT"),
+        (None, {"worker_hosts": "a:99999,b:1", "task_index": 0}, "'a:99999' is not the address of a worker"),
         (None, {"worker_hosts": "a:1,a:1", "task_index": 0}, "names a worker twice"),
         (None, {"worker_hosts": "a:1,b:1", "task_index": 2}, "names 2 workers, so a task index of 2 is none"),
         ("{", {}, "TF_CONFIG is not what TensorFlow writes"),
@@ -59,6 +61,7 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
         "no_index",
         "no_hosts",
         "no_port",
+        "no_such_port",
         "twice",
         "past_the_end",
         "no_json",
@@ -138,6 +141,13 @@ def met(hosts, present, timeout_secs, flags_of=lambda index: {"batch_size": 32})
 
 def test_workers_meet_in_any_order():
     assert met(addresses(4), [3, 1, 2, 0], timeout_secs=20) == dict.fromkeys(range(4))
+
+
+def test_workers_meet_by_version_6_of_the_internet_protocol():
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this system has no IPv6")
+    hosts = [host.replace("127.0.0.1", "[::1]") for host in addresses(2)]
+    assert met(hosts, [1, 0], timeout_secs=20) == dict.fromkeys(range(2))
 
 
 def test_workers_that_do_not_come_are_named_by_all():
