@@ -68,6 +68,15 @@ def run(main, config_class, args=None, preset=None):
 
 
 @contextlib.contextmanager
+def naming_what_cannot_be_written(path):
+    """A context in which an OSError becomes a UserError that names the file, which its own text need not do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error}; make room, or name another place") from error
+
+
+@contextlib.contextmanager
 def _interrupts_noted():
     """Gives a list that is empty until Ctrl-C comes: native code may make another error of a KeyboardInterrupt."""
     interrupts = []

@@ -37,8 +37,9 @@ class ConvertWeightsConfig:
     """Preprocessing that the weights were trained with; None for the usual one of the format."""
     image_size: int | None = None
     """Height and width that the weights work best at, in pixels; None for the usual one of the format."""
-    use_moving_averages: bool = False
-    """Take the moving averages of the weights that training kept, not the weights themselves."""
+    use_moving_averages: bool | None = None
+    """Take the moving averages of the weights that training kept, not the weights themselves; None for wherever the
+    source holds them."""
     verify: bool = False
     """Run the source's own network on the same images, and fail where its logits differ."""
     tolerance: float = 1e-4

@@ -66,6 +66,12 @@ def expand(config):
         for field in dataclasses.fields(Configuration)
         if field.name not in ("model", "engine", "precision", "batch_size", "image_size", "passes", "folded")
     }
+    if config.dataset_dir is not None or config.dataset_name not in (None, "synthetic"):
+        from data import catalog
+
+        dataset = catalog.open_dataset(config.dataset_name, config.dataset_dir)
+        # As the rows of a file name them, of what ran and of what failed alike.
+        shared |= {"dataset_name": dataset.name, "num_classes": dataset.num_classes}
     models = _networks(config.model)
     precisions = [devices.resolve_precision(name) for name in chosen("precision", config.precision, PRECISIONS)]
     engines = chosen("engine", config.engine, ENGINES)

@@ -50,7 +50,7 @@ def measure(configuration, reporter):
         measured = pickle.loads(reply.read_bytes()) if reply.exists() else []
     if status in (130, -signal.SIGINT):
         raise KeyboardInterrupt
-    if status > 0:
+    if status > 0 or -status not in (0, signal.SIGKILL, signal.SIGABRT):
         raise UserError(f"the process that timed {configuration.model} ended with status {status}; see its error above")
     if status < 0:
         error = f"out of memory: the process was killed by {signal.Signals(-status).name}"

@@ -1,6 +1,5 @@
 """What was timed, the times, and the file that keeps them."""
 
-import contextlib
 import csv
 import dataclasses
 import functools
@@ -12,7 +11,7 @@ import types
 from pathlib import Path
 
 from benchmarks import timing
-from command_line import UserError
+from command_line import UserError, naming_what_cannot_be_written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,14 +234,17 @@ def write_csv(path, environment, results):
 
 
 def write_text(path, text):
-    """Writes a file whole or, when interrupted, not at all."""
+    """Writes a file whole or, when interrupted, not at all.
+
+    Raises:
+      UserError: If it cannot be written; an earlier file of that name stays.
+    """
     # What a link points to is replaced, not the link.
     path = Path(path).resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with naming_what_cannot_be_written(path):
+        try:
+            temporary.write_text(text)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -110,11 +110,20 @@ def main(config):
     with printing.Printer.of(configurations[0]) as printer:
         if busy:
             printer.warn(busy)
+        time_one = isolation.measure if config.isolate else measuring.time_configuration
+        done = []
+
+        def keep(configuration, reporter):
+            turn = time_one(configuration, reporter)
+            done.extend(turn)
+            return turn
+
         try:
-            time_one = isolation.measure if config.isolate else measuring.time_configuration
-            measured = measuring.time_rounds(configurations, config.rounds, printer, time_one)
-        except KeyboardInterrupt:
-            printer.interrupted()
+            measured = measuring.time_rounds(configurations, config.rounds, printer, keep)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                printer.interrupted()
+            _save_unfinished(config, machine, done)
             raise
     peaks = _peaks(configurations) if config.peak else []
     tables.print_tables(measured, peaks)
@@ -139,6 +148,16 @@ def compare(config):
     for row in regressed:
         print(f"error: {row.label} is slower by more than {percent:g} %, or failed", file=sys.stderr)
     return 1 if regressed else 0
+
+
+def _save_unfinished(config, machine, done):
+    """Writes what was timed to its end beside the files that would have got all; a row for each round."""
+    for flag, write in (("json", results.write_json), ("csv", results.write_csv)):
+        path = getattr(config, flag)
+        if path and done:
+            path = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+            write(path, machine, done)
+            print(f"{len(done)} finished rows are in {path}", file=sys.stderr)
 
 
 def _peaks(configurations):

@@ -117,13 +117,32 @@ class Dataset:
     def num_classes(self):
         return len(self.class_names)
 
+    def check_class_names(self, names, labels_offset):
+        """Compares the names that a network's classes have with those of this data set.
+
+        Args:
+          names: The network's, as many as this data set has behind `labels_offset`.
+          labels_offset: Classes of this data set that the network leaves out at the front.
+        Returns:
+          What differs, as a sentence without an end; None where all agree.
+        Raises:
+          UserError: If the names are the same in another order.
+        """
+        theirs = list(self.class_names[labels_offset:])
+        names = list(names)
+        if names == theirs:
+            return None
+        number = next(index for index, pair in enumerate(zip(names, theirs, strict=True)) if pair[0] != pair[1])
+        text = f"class {number} is {names[number]!r} in the checkpoint, but {theirs[number]!r} in data set {self.name}"
+        if sorted(names) == sorted(theirs):
+            raise UserError(f"{text}: the same labels in another order; mend class_names in its {DESCRIPTION_FILE}")
+        return text
+
     def num_records(self, split):
         """Records that dataset.json promises; UserError for a split that it does not list."""
         if split not in self.splits:
-            raise UserError(
-                f"data set {self.name!r} has no split {split!r}: {self.directory / DESCRIPTION_FILE} lists "
-                f"{', '.join(self.splits)}"
-            )
+            where = f"{self.directory / DESCRIPTION_FILE} lists" if self.directory else "it has"
+            raise UserError(f"data set {self.name!r} has no split {split!r}: {where} {', '.join(self.splits)}")
         return self.splits[split]
 
     def files(self, split):

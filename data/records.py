@@ -22,7 +22,7 @@ from data import service
 from data.mixing import Mixing
 from data.parsing import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY, serialize
 from data.record_errors import DataError, check_labels_offset, explain_errors, find_fault
-from data.sources import RecordFiles, open_source
+from data.sources import HeldImages, RecordFiles, open_source
 
 __all__ = [
     "DataError",
@@ -115,7 +115,10 @@ def training_batches(
     own_size = batch_size // num_workers
     if service_address:
         # What is held would have to be sent; in file order the same records come, and are shuffled alike.
-        source = RecordFiles(dataset, split, preprocess, labels_offset, in_file_order=source.in_memory)
+        held = isinstance(source, HeldImages)
+        source = RecordFiles(
+            dataset, split, preprocess, labels_offset, in_file_order=source.in_memory, decode_whole=held
+        )
 
         def make_stream(index):
             # And so are other streams' images.

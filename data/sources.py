@@ -74,16 +74,19 @@ class HeldImages:
 class RecordFiles:
     """Serialised records, of the files or, where `held` is given, of memory.
 
-    An epoch of the files interleaves them in an order of its own, unless `in_file_order`.
+    An epoch of the files interleaves them in an order of its own, unless `in_file_order`. With `decode_whole` a JPEG is
+    decoded as HeldImages are, and not in the window alone that the preprocessing takes of it, at whose border pixels
+    differ.
     """
 
-    def __init__(self, dataset, split, preprocess, labels_offset, held=None, in_file_order=False):
+    def __init__(self, dataset, split, preprocess, labels_offset, held=None, in_file_order=False, decode_whole=False):
         self._dataset = dataset
         self._split = split
         self._preprocess = preprocess
         self._labels_offset = labels_offset
         self._held = held
         self._in_file_order = in_file_order
+        self._decode_whole = decode_whole
 
     @property
     def in_memory(self):
@@ -113,10 +116,10 @@ class RecordFiles:
         return parsed.unbatch()
 
     def example(self, encoded, label, boxes=None, **seed):
-        if isinstance(self._preprocess, Preprocess):
+        if isinstance(self._preprocess, Preprocess) and not self._decode_whole:
             more = {"boxes": boxes[tf.newaxis]} if boxes is not None else {}
             return self._preprocess.from_encoded(encoded, **seed, **more), label
-        return self._preprocess(images.decode(encoded, channels=3), **seed), label
+        return self._preprocess(images.decode(encoded, _channels(self._preprocess)), **seed), label
 
     def _counted(self, records):
         return records.apply(tf.data.experimental.assert_cardinality(self._dataset.num_records(self._split)))

@@ -1,8 +1,12 @@
 """A checkpoint written for other programs, and compared with what was written: what `export_model.py` runs."""
 
 import contextlib
+import errno
+import os
 import pathlib
 import sys
+
+import tensorflow as tf
 
 import command_line
 from command_line import UserError
@@ -156,23 +160,18 @@ def _find_data(config, model, description):
 
 def _check_labels(dataset, model, description):
     """Raises a UserError where the classes of data set and network do not fit; warns where only their names differ."""
+    if not model.num_classes:
+        return
     offset, names = description["labels_offset"], description["label_names"]
-    theirs = list(dataset.class_names[offset:])
-    if len(theirs) != model.num_classes:
+    count = dataset.num_classes - offset
+    if count != model.num_classes:
         raise UserError(
-            f"the network has {model.num_classes} classes, but data set {dataset.name} {len(theirs)} (of "
-            f"{len(dataset.class_names)}, labels_offset {offset}); give the data set it was trained on"
+            f"the network has {model.num_classes} classes, but data set {dataset.name} {count} (of "
+            f"{dataset.num_classes}, labels_offset {offset}); give the data set it was trained on"
         )
-    if names and names != theirs:
-        number = next(index for index, pair in enumerate(zip(names, theirs, strict=True)) if pair[0] != pair[1])
-        text = (
-            f"class {number} is {names[number]!r} in the checkpoint, but {theirs[number]!r} in data set {dataset.name}"
-        )
-        if sorted(names) == sorted(theirs):
-            raise UserError(
-                f"{text}: the same labels in another order; mend class_names in its {catalog.DESCRIPTION_FILE}"
-            )
-        print(f"warning: {text}", file=sys.stderr)
+    warning = names and dataset.check_class_names(names, offset)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _network(config, form, prefix, model, description, preprocess, size):
@@ -196,6 +195,10 @@ def _write(config, form, network, path, calibration):
         raise
     except Exception as error:  # Converters raise errors of every class.
         first_line = str(error).strip().partition("\n")[0]
+        if isinstance(error, tf.errors.ResourceExhaustedError) or os.strerror(errno.ENOSPC) in str(error):
+            raise UserError(
+                f"{config.output} could not be written: {first_line}; make room, or name another place"
+            ) from error
         raise UserError(
             f"--format={config.format} --precision={config.precision}: the converter failed on this network: "
             f"{type(error).__name__}: {first_line}; try another format or precision"

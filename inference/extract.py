@@ -72,30 +72,31 @@ def extract(config, show, on_failure):
     extractor = trained.model.feature_extractor(names)
     source = sources.open_source(config.images, config.dataset_split_name)
     shapes = _shapes(extractor, trained)
-    parts = feature_files.Parts(config.output, _plan(config, trained, source, names), config.overwrite)
-    for failure in parts.failures():
-        on_failure(*failure)
-    batches_of_part = _batches_of_part(shapes, config.batch_size)
-    done = len(parts.paths) * batches_of_part * config.batch_size
-    if done:
-        show(f"going on behind the first {done if source.count is None else min(done, source.count)} images")
-    batches = read_batches(source.items(done), trained, config.batch_size)
-    with Progress("extracting", source.count, "images") as progress:
-        progress.advance(done)
-        while first := next(batches, None):
-            part = feature_files.Part(shapes, source.labelled)
-            for batch in itertools.chain([first], itertools.islice(batches, batches_of_part - 1)):
-                for failure in batch.failures:
-                    on_failure(*failure)
-                part.add(batch, extractor(tf.constant(batch.images)) if batch.items else {})
-                progress.advance(len(batch.items) + len(batch.failures))
-            parts.add(part)
-    failed = len(parts.failures())
-    if not parts.count():
-        parts.drop()
-        raise UserError(f"no image of {', '.join(config.images)} could be read, so {config.output} is not written")
-    count = parts.finish(config.output, shapes, source.labelled)
-    return count, failed
+    plan = _plan(config, trained, source, names)
+    with feature_files.Parts(config.output, plan, config.overwrite) as parts:
+        for failure in parts.failures():
+            on_failure(*failure)
+        batches_of_part = _batches_of_part(shapes, config.batch_size)
+        done = len(parts.paths) * batches_of_part * config.batch_size
+        if done:
+            show(f"going on behind the first {done if source.count is None else min(done, source.count)} images")
+        batches = read_batches(source.items(done), trained, config.batch_size)
+        with Progress("extracting", source.count, "images") as progress:
+            progress.advance(done)
+            while first := next(batches, None):
+                part = feature_files.Part(shapes, source.labelled)
+                for batch in itertools.chain([first], itertools.islice(batches, batches_of_part - 1)):
+                    for failure in batch.failures:
+                        on_failure(*failure)
+                    part.add(batch, extractor(tf.constant(batch.images)) if batch.items else {})
+                    progress.advance(len(batch.items) + len(batch.failures))
+                parts.add(part)
+        failed = len(parts.failures())
+        if not parts.count():
+            parts.drop()
+            raise UserError(f"no image of {', '.join(config.images)} could be read, so {config.output} is not written")
+        count = parts.finish(config.output, shapes, source.labelled)
+        return count, failed
 
 
 def list_end_points(config):

@@ -4,10 +4,10 @@ A part holds so many images that its arrays stay small; the file is made of the 
 not grow with the number of images. Whatever was interrupted, and wherever, the file is made of the same parts.
 """
 
+import fcntl
 import json
 import os
 import pathlib
-import shutil
 import zipfile
 
 import numpy as np
@@ -45,7 +45,10 @@ class Part:
 
 
 class Parts:
-    """The unfinished folder beside an output: its plan, and the parts that were computed."""
+    """The unfinished folder beside an output: its plan, and the parts that were computed.
+
+    A context manager, in which the folder is locked for others.
+    """
 
     def __init__(self, output, plan, overwrite):
         """Opens the folder, or makes it.
@@ -56,25 +59,42 @@ class Parts:
           overwrite: Whether an output that is there may be replaced, and an unfinished one of another plan dropped.
 
         Raises:
-          UserError: If the output exists, or the folder belongs to another plan.
+          UserError: If the output exists, or the folder belongs to another plan or is in use.
         """
         output = pathlib.Path(output)
         if output.exists() and not overwrite:
             raise UserError(f"{output} exists already: give another --output, or --overwrite")
         self.folder = output.with_name(f"{output.name}.unfinished")
-        plan_file = self.folder / "plan.json"
-        if plan_file.exists():
-            before = json.loads(plan_file.read_text(encoding="utf-8"))
-            # A plan without parts holds no work that could be lost.
-            if before != plan and self.paths and not overwrite:
-                raise UserError(_other_plan(output, before, plan))
-            if before != plan:
-                shutil.rmtree(self.folder)
-        if not plan_file.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self._plan_file = self.folder / "plan.json"
+        self._lock = _lock(self.folder, output)
+        try:
+            self._open(output, plan, overwrite)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _open(self, output, plan, overwrite):
+        before = json.loads(self._plan_file.read_text(encoding="utf-8")) if self._plan_file.exists() else None
+        # A plan without parts holds no work that could be lost, nor do parts whose plan is gone.
+        if before is not None and before != plan and self.paths and not overwrite:
+            raise UserError(_other_plan(output, before, plan))
+        if before != plan:
+            self._clear()
             part = self.folder / ".plan.json"
             part.write_text(json.dumps(plan, indent=2), encoding="utf-8")
-            os.replace(part, plan_file)
+            os.replace(part, self._plan_file)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        os.close(self._lock)
+
+    def _clear(self):
+        """Removes what is in the folder, the plan first: whatever is left by a kill is then known to be of no use."""
+        self._plan_file.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            path.unlink()
 
     @property
     def paths(self):
@@ -94,7 +114,8 @@ class Parts:
 
     def drop(self):
         """Removes the folder and all parts."""
-        shutil.rmtree(self.folder)
+        self._clear()
+        self.folder.rmdir()
 
     def failures(self):
         """Tuples (name, reason) of all parts."""
@@ -121,6 +142,29 @@ class Parts:
             part.unlink(missing_ok=True)
         self.drop()
         return count
+
+
+def _lock(folder, output):
+    """Makes a folder and locks it; returns the open descriptor that holds the lock.
+
+    Raises:
+      UserError: If another process holds it.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            # The system drops the lock when the process ends, however it ends.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who held it before may have been done, and have removed the folder.
+            if folder.exists() and os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                f"another process is at work on {output}: wait for it, or give this one another --output"
+            ) from None
+        os.close(descriptor)
 
 
 def check_output(output):

@@ -85,8 +85,11 @@ class Pictures:
             path = self._paths[result["image"]]
             part = path.with_name(f".{path.name}.part")
             picture = as_picture(image, self._trained.preprocess)
-            _draw(part, np.broadcast_to(picture, [*picture.shape[:2], 3]), heat, result)
-            os.replace(part, path)
+            try:
+                _draw(part, np.broadcast_to(picture, [*picture.shape[:2], 3]), heat, result)
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
 
 
 def as_picture(image, preprocess):

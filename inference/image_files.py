@@ -86,14 +86,12 @@ def _matching(pattern):
 def _from_stdin(data):
     if not data.strip():
         raise UserError("nothing on standard input: expected an image, or paths one a line")
-    try:
-        # An image file is no UTF-8 text, and no path has a zero byte.
-        lines = data.decode().splitlines()
-    except UnicodeDecodeError:
+    # No path has a zero byte, and hardly an image file has none.
+    if b"\0" in data or data.startswith((b"\xff\xd8", b"\x89PNG")):
         return [ImageItem(STDIN, data)]
-    if b"\0" in data:
-        return [ImageItem(STDIN, data)]
-    return list_images([line for line in map(str.strip, lines) if line and line != STDIN])
+    # Names need not be text in any encoding.
+    lines = [os.fsdecode(line.strip()) for line in data.split(b"\n")]
+    return list_images([line for line in lines if line and line != STDIN])
 
 
 def printable(name):

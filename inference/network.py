@@ -50,12 +50,13 @@ def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=N
         raise UserError(f"--image_size is {image_size}, expected at least 1")
     prefix, description = describe(checkpoint_path, model_name)
     # The weights do not depend on the layout, which on a CPU can only be this.
-    model = nets_factory.create_model(**description["network"] | {"data_format": "NHWC"}, seed=None)
+    model = nets_factory.create_described(description["network"] | {"data_format": "NHWC"}, prefix)
     model.restore(prefix)
     recorded = description["preprocessing"]
-    settings = recorded if preprocessing_name in (None, recorded["name"]) else {"name": preprocessing_name}
-    size = image_size or recorded.get("image_size") or model.default_image_size
     channels = model.settings.get("input_channels", 3)
+    own = preprocessing_name in (None, recorded["name"])
+    settings = recorded if own else {"name": preprocessing_name, "channels": channels}
+    size = image_size or recorded.get("image_size") or model.default_image_size
     preprocess = _preprocess(settings, size, channels)
     return TrainedNetwork(model, preprocess, size, channels, description["label_names"], prefix)
 

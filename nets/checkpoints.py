@@ -13,7 +13,7 @@ import tempfile
 
 import tensorflow as tf
 
-from command_line import UserError
+from command_line import UserError, naming_what_cannot_be_written
 
 DESCRIPTION = "model.json"
 AVERAGE = "/ExponentialMovingAverage"  # How the name of a variable's moving average ends, as TensorFlow names it.
@@ -83,7 +83,14 @@ def find(path):
 
 
 def _newest_in(folder):
-    state = tf.train.get_checkpoint_state(folder)
+    try:
+        state = tf.train.get_checkpoint_state(folder)
+    except ValueError as error:
+        known = sorted(path.stem for path in pathlib.Path(folder).glob("*.index"))
+        raise UserError(
+            f"{os.path.join(folder, 'checkpoint')} is damaged; remove it, and name one of the checkpoints beside it: "
+            f"{', '.join(known) or 'there are none'}"
+        ) from error
     if state is None:
         return None
     # Many programs write full paths, which are those of another folder once this one was moved or copied.
@@ -208,7 +215,8 @@ def read_description(path):
       path: The checkpoint's folder, prefix or file.
 
     Returns:
-      A dict: "network" (the settings of `nets_factory.create_model`), "preprocessing", "labels_offset",
+      A dict: "network" (the settings of `nets_factory.create_model`), "preprocessing" (name, image_size, which may be
+      None, and the family's numbers), "labels_offset",
       "label_names", "training" (the flags of the run; {} for weights that were trained elsewhere).
 
     Raises:
@@ -222,6 +230,7 @@ def read_description(path):
         missing = {"labels_offset", "label_names", "training"} - set(description)
         if missing:
             raise KeyError(*sorted(missing))
+        description["preprocessing"].setdefault("image_size", None)
     except FileNotFoundError as error:
         raise UserError(
             f"no {DESCRIPTION} beside checkpoint {path}: expected {file}, which the trainer writes; for a foreign "
@@ -252,12 +261,3 @@ def write_json(path, value):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(part)
             raise
-
-
-@contextlib.contextmanager
-def naming_what_cannot_be_written(path):
-    """A context in which an OSError becomes a UserError that names the file, which its own text need not do."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} could not be written: {error}; make room, or name another place") from error

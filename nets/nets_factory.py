@@ -213,6 +213,29 @@ def load_model(path, compute_dtype="float32", **settings):
     """
     prefix = checkpoints.find(path)
     description = checkpoints.read_description(prefix)
-    model = create_model(**(description["network"] | settings), compute_dtype=compute_dtype, seed=None)
+    model = create_described(description["network"] | settings, prefix, compute_dtype)
     model.restore(prefix)
     return model, description
+
+
+def create_described(settings, path, compute_dtype="float32"):
+    """Makes the network that the model.json beside a checkpoint describes, its variables all zeros.
+
+    Args:
+      settings: Arguments of `create_model`.
+      path: The checkpoint, for messages.
+      compute_dtype: As in `create_model`.
+
+    Returns:
+      A SlimModel.
+
+    Raises:
+      UserError: If a setting is missing, or is none that this version knows.
+    """
+    try:
+        return create_model(**settings, compute_dtype=compute_dtype, seed=None)
+    except TypeError as error:
+        raise UserError(
+            f"{checkpoints.DESCRIPTION} beside {path} describes a network that this version cannot make ({error}); "
+            "take another copy of it, or the version that wrote it"
+        ) from error

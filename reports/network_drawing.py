@@ -3,6 +3,7 @@
 Units of a block that are alike are drawn once, with how many they are.
 """
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -12,7 +13,7 @@ import matplotlib
 import matplotlib.figure
 import matplotlib.patches
 
-from command_line import UserError
+from command_line import UserError, naming_what_cannot_be_written
 from reports.network_table import short_number
 
 ENDINGS = (".svg", ".png", ".pdf")
@@ -113,13 +114,12 @@ def draw(description, path):
         axes.plot(*zip(*turns, strict=True), color=_LINE, linewidth=1.0, solid_joinstyle="round")
     part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with naming_what_cannot_be_written(path), contextlib.ExitStack() as stack:
+        stack.callback(part.unlink, missing_ok=True)
         # Without a date and with names of our own for what is drawn twice: equal networks give equal files.
         with matplotlib.rc_context({"svg.hashsalt": description["model_name"]}):
             figure.savefig(part, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _title(description):

@@ -6,6 +6,8 @@ import os
 import pathlib
 from typing import NamedTuple
 
+from command_line import naming_what_cannot_be_written
+
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #f4f5f7; color: #1f2430; font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
@@ -129,12 +131,17 @@ def _tag(name, kind):
 
 
 def write_whole(path, content):
-    """Writes bytes or text under a temporary name and renames it, so that no reader sees half of it."""
+    """Writes bytes or text under a temporary name and renames it, so that no reader sees half of it.
+
+    Raises:
+      UserError: If it cannot be written; an earlier file of that name stays.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with naming_what_cannot_be_written(path):
+        try:
+            part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)

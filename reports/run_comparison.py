@@ -16,6 +16,7 @@ import tyro
 
 import command_line
 from command_line import UserError
+from reports import page
 from reports.drawing import BLUE, GREEN, GREY, ORANGE, RED, new_figure, png
 
 _POINTS = 120  # Of a training curve: means over stretches of log lines.
@@ -50,14 +51,10 @@ class Run:
 
 def main(config):
     """Writes the figure and prints the table."""
-    from nets import checkpoints
-
     runs = [read(folder) for folder in config.folders]
     if not runs:
         raise UserError("no run is named; give the folders of some, such as runs/a runs/b")
-    with checkpoints.naming_what_cannot_be_written(config.output):
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_bytes(figure(runs))
+    page.write_whole(config.output, figure(runs))
     width = max(len(run.name) for run in runs)
     print(f"{'run':{width}}  epochs  train error  test error   best  images")
     for run in runs:
@@ -79,6 +76,8 @@ def read(folder):
     numbers, rows = run_description.read(folder), curves.read(folder)
     train = [row for row in rows if row["kind"] == curves.TRAIN]
     evaluations = [row for row in rows if row["kind"] == curves.EVALUATION]
+    # Errors on two splits are no curve; a run that was taken up again may have gone over to another.
+    evaluations = [row for row in evaluations if row.get("split") == evaluations[-1].get("split")]
     if not numbers or not train or not evaluations:
         raise UserError(f"{folder} holds no run that was evaluated: expected curves.jsonl with both kinds of rows")
 

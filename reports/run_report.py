@@ -2,8 +2,12 @@
 
 import dataclasses
 import pathlib
-import sys
+from typing import Annotated
 
+import tyro
+
+import command_line
+from command_line import UserError
 from nets import checkpoints
 from reports import evaluation_sections, page, run_figures
 from reports.evaluation_report import FIGURES, write_figures
@@ -186,5 +190,20 @@ def _flat(value):
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+@dataclasses.dataclass(frozen=True)
+class RunReportConfig:
+    """Writes the page and the figures of a run anew, into its folder."""
+
+    folder: Annotated[pathlib.Path, tyro.conf.Positional]
+    """Folder of the run."""
+
+
+def main(config):
+    """Writes the report, and prints where it is."""
+    if not run_description.read(config.folder):
+        raise UserError(f"{config.folder} is no folder of a run: expected one with run.json, which the trainer writes")
+    print(write(config.folder))
+
+
 if __name__ == "__main__":
-    print(write(sys.argv[1]))
+    command_line.run(main, RunReportConfig)

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 
-from nets import checkpoints
+from command_line import naming_what_cannot_be_written
 
 FILE = "curves.jsonl"
 TRAIN, EVALUATION = "train", "evaluation"
@@ -43,7 +43,7 @@ class Curves:
         text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if self._path.exists() and self._path.read_text(encoding="utf-8") != text:
             part = self._path.with_name(f".{FILE}.part")
-            with checkpoints.naming_what_cannot_be_written(self._path):
+            with naming_what_cannot_be_written(self._path):
                 part.write_text(text, encoding="utf-8")
                 os.replace(part, self._path)
 
@@ -63,7 +63,7 @@ class Curves:
         if _key(row) in self._held:
             return
         self._held.add(_key(row))
-        with checkpoints.naming_what_cannot_be_written(self._path), open(self._path, "a", encoding="utf-8") as file:
+        with naming_what_cannot_be_written(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(f"{json.dumps(row)}\n")
 
 

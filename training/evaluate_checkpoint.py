@@ -106,10 +106,7 @@ class Scorer:
         from training import devices
         from training.evaluation import Evaluator
 
-        if config.batch_size < 1:
-            raise UserError(f"--batch_size is {config.batch_size}, expected at least 1")
-        if config.recalibrate_batch_norm < 0:
-            raise UserError(f"--recalibrate_batch_norm is {config.recalibrate_batch_norm}, expected at least 0")
+        _check_numbers(config)
         self._config = config
         self._show = show
         self._described = described = _describe(config, prefix)
@@ -117,7 +114,7 @@ class Scorer:
         self.split = config.dataset_split_name or dataset.row.eval_split
         settings, self._names = _settings(described, dataset)
         precision = devices.resolve_precision(config.precision)
-        self._model = nets_factory.create_model(**settings, compute_dtype=precision, seed=None)
+        self._model = nets_factory.create_described(settings, prefix, precision)
         self._size = size = described["image_size"] or dataset.row.image_size or self._model.default_image_size
         family = preprocessing.find_family(described["preprocessing"])
         self._preprocess = preprocessing.Preprocess(family, size, size)
@@ -220,6 +217,16 @@ class Scorer:
         self._show(f"batch norm's statistics measured anew on {count} training images")
 
 
+def _check_numbers(config):
+    least = {
+        name: 1 for name in ("batch_size", "eval_image_size", "synthetic_num_images", "dataset_num_private_threads")
+    }
+    for name, value in (least | {"recalibrate_batch_norm": 0}).items():
+        given = getattr(config, name)
+        if given is not None and given < value:
+            raise UserError(f"--{name} is {given}, expected at least {value}")
+
+
 def _open_data(config, described):
     """The data set that is scored; a synthetic one is drawn to fit the network."""
     from data import catalog, synthetic
@@ -266,7 +273,9 @@ def _describe(config, prefix):
         "training": training,
         "label_names": description["label_names"],
         # With the name go the numbers that were recorded with it; another name brings its own.
-        "preprocessing": recorded if name == recorded["name"] else {"name": name},
+        "preprocessing": recorded
+        if name == recorded["name"]
+        else {"name": name, "channels": description["network"].get("input_channels", 3)},
         "image_size": _prefer("eval_image_size", config.eval_image_size, recorded["image_size"]),
         "labels_offset": _prefer("labels_offset", config.labels_offset, description["labels_offset"]),
         "dataset_name": training.get("dataset_name") if own_data else config.dataset_name,
@@ -291,4 +300,8 @@ def _settings(described, dataset):
             f"the network has {settings['num_classes']} classes, but data set {dataset.name} {len(names)} (of "
             f"{len(dataset.class_names)}, --labels_offset={offset}); give the data set it was trained on, or the offset"
         )
+    if described["label_names"]:
+        warning = dataset.check_class_names(described["label_names"], offset)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
     return settings, described["label_names"] or names

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from nets import checkpoints
+from command_line import naming_what_cannot_be_written
 
 FILE = "evaluation.npz"
 _MOST = 24
@@ -110,7 +110,7 @@ def write(folder, step, split, confusion_matrix, mistakes):
     columns = {name: np.array([getattr(mistake, name) for mistake in mistakes]) for name in _FIELDS}
     pictures = np.array([mistake.picture for mistake in mistakes], np.uint8)
     columns |= {"picture": pictures, "confusion_matrix": np.int32(confusion_matrix)}
-    with checkpoints.naming_what_cannot_be_written(path):
+    with naming_what_cannot_be_written(path):
         try:
             with open(part, "wb") as file:
                 np.savez_compressed(file, step=step, split=split, **columns)

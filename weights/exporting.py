@@ -2,6 +2,7 @@
 
 import datetime
 import pathlib
+import shutil
 import tempfile
 
 from command_line import UserError
@@ -30,7 +31,8 @@ def export_weights(config, show=lambda text: None):
     _check(config, library, output)
     model, description = nets_factory.load_model(config.source)
     structure = places.structure_of(model.settings["model_name"])
-    preprocessing = description["preprocessing"]
+    preprocessing = dict(description["preprocessing"])
+    preprocessing["image_size"] = preprocessing["image_size"] or model.default_image_size
     library.check_target(structure, model.settings, preprocessing["image_size"])
     reverse = library.reverse_channels(structure, preprocessing["name"])
     tensors = mapping.from_ours(library, structure, model, reverse)
@@ -45,7 +47,8 @@ def export_weights(config, show=lambda text: None):
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=checkpoints.UNFINISHED, dir=output.parent) as folder:
         part = pathlib.Path(folder) / output.name
-        library.write(part, structure, tensors, model.num_classes, preprocessing)
+        _check_room(part.parent, tensors, output)
+        _write(library, part, output, structure, tensors, model.num_classes, preprocessing)
         if config.verify:
             source = library.read(part, use_moving_averages=False)
             result["verification"] = verification.compare(
@@ -60,11 +63,34 @@ def export_weights(config, show=lambda text: None):
     return result
 
 
+def _check_room(folder, tensors, output):
+    """Raises a UserError where the disk is too full: HDF5, which Keras writes, may crash the process on a full one."""
+    needed = sum(value.nbytes for value in tensors.values()) + 2**20
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{output} could not be written: it takes {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free; make "
+            "room, or name another place"
+        )
+
+
+def _write(library, part, output, *arguments):
+    try:
+        library.write(part, *arguments)
+    except UserError:
+        raise
+    except Exception as error:  # A full disk is an error of another class in each library.
+        first_line = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{output} could not be written: {type(error).__name__}: {first_line}; make room, or name another place"
+        ) from error
+
+
 def _check(config, library, output):
     """Raises a UserError for flags that do not fit an export."""
     imports_only = ("model_name", "labels", "labels_offset", "preprocessing_name", "image_size")
     given = [f"--{flag}" for flag in imports_only if getattr(config, flag) is not None]
-    if given or config.use_moving_averages:
+    if given or config.use_moving_averages is not None:
         flags = ", ".join(given) or "--use_moving_averages"
         raise UserError(f"{flags} does not go with --target_format: the model.json of the checkpoint says it")
     if library.SUFFIXES and output.suffix not in library.SUFFIXES:

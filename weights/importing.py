@@ -51,6 +51,8 @@ def import_weights(config, show=lambda text: None):
     for name, variable in model.variables_by_name.items():
         variable.assign(values[name])
     show(f"{structure.model_name} with {num_classes or 'no'} classes: {len(values)} variables from {config.source}")
+    if source.facts.get("shadows"):
+        show("these are the moving averages that training kept; --use_moving_averages=False takes the weights instead")
 
     result = {
         "format": config.source_format,
@@ -94,6 +96,12 @@ def _check_output(output, overwrite):
         raise UserError(f"--output {output} exists; give another folder, or --overwrite")
     if not (output / checkpoints.DESCRIPTION).is_file() or "source" not in checkpoints.read_description(output):
         raise UserError(f"--output {output} is no folder of imported weights, so it is not overwritten; give another")
+    ours = (checkpoints.DESCRIPTION, "checkpoint")
+    others = sorted(
+        path.name for path in output.iterdir() if path.name not in ours and not path.name.startswith(f"{CHECKPOINT}.")
+    )
+    if others:
+        raise UserError(f"--output {output} holds {others[0]} besides, so it is not overwritten; give another folder")
 
 
 def _structure(config, library):
@@ -154,7 +162,7 @@ def _read_names(path):
         names = json.loads(text)
         if isinstance(names, dict):
             names = [names[str(number)] for number in range(len(names))]
-        if not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("not all names are strings")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(

@@ -20,6 +20,10 @@ _ROOT = "/conv1/weights"
 def read(path, use_moving_averages):
     """Reads a checkpoint. Tensors are named as within the network's scope: "block1/unit_1/bottleneck_v1/conv1/weights".
 
+    Args:
+      path: The checkpoint.
+      use_moving_averages: Whether to take the moving averages; None for wherever it holds some.
+
     Returns:
       A Foreign, whose facts are the checkpoint's "prefix", the network's "scope", the names of the "shadows" that were
       taken and, where the checkpoint has them, "mean_rgb".
@@ -34,14 +38,16 @@ def read(path, use_moving_averages):
         raise UserError(
             f"{path} holds no moving averages (.../ExponentialMovingAverage); leave out --use_moving_averages"
         )
-    tensors = plain | shadows if use_moving_averages else plain
+    taken = {} if use_moving_averages is False else shadows
+    tensors = plain | taken
     roots = sorted((name for name in tensors if name.endswith(_ROOT)), key=len)
     if not roots:
-        hint = "moving averages only; give --use_moving_averages" if shadows else f"no .../conv1/weights; {_few(plain)}"
+        only = "moving averages only; leave out --use_moving_averages=False"
+        hint = only if shadows else f"no .../conv1/weights; {_few(plain)}"
         raise UserError(f"{path} holds {hint}")
     scope = roots[0].removesuffix(_ROOT)
     inside = {name.removeprefix(f"{scope}/"): value for name, value in tensors.items() if name.startswith(f"{scope}/")}
-    facts = {"prefix": prefix, "scope": scope, "shadows": sorted(shadows) if use_moving_averages else []}
+    facts = {"prefix": prefix, "scope": scope, "shadows": sorted(taken)}
     if "mean_rgb" in inside:
         facts["mean_rgb"] = [float(value) for value in inside.pop("mean_rgb")]
     return Foreign(inside, files, facts)

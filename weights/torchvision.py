@@ -43,7 +43,7 @@ def read(path, use_moving_averages):
     Args:
       path: A .pth (.pt, .tar, .bin) or .safetensors file, or a folder as timm publishes it: model.safetensors or
         pytorch_model.bin, with config.json.
-      use_moving_averages: Whether to take the averages.
+      use_moving_averages: Whether to take the averages; None for wherever the file has them, as timm does.
 
     Returns:
       A Foreign, whose facts are timm's "architecture" and "pretrained_cfg" where a config.json has them.
@@ -106,7 +106,7 @@ def _unwrap(path, state, use_moving_averages):
     """The state dict within what a training program saved."""
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, expected a state dict: a dict of name -> tensor")
-    keys = _AVERAGED if use_moving_averages else _PLAIN
+    keys = {True: _AVERAGED, False: _PLAIN, None: (*_AVERAGED, *_PLAIN)}[use_moving_averages]
     inner = next((state[key] for key in keys if isinstance(state.get(key), dict)), None)
     if inner is None and use_moving_averages:
         raise UserError(f"{path} holds no moving averages ({', '.join(_AVERAGED)}); leave out --use_moving_averages")

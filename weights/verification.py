@@ -37,7 +37,7 @@ def compare(library, structure, source, model, preprocessing, tolerance):
         "images": NUM_IMAGES,
         "image_size": size,
         "tolerance": tolerance,
-        "difference": largest / float(np.abs(theirs).max()),
+        "difference": largest / (float(np.abs(theirs).max()) or 1.0),
         "logits_difference": largest,
         "probabilities_difference": float(np.abs(_softmax(theirs) - _softmax(ours)).max()),
     }

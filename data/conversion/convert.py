@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import fcntl
 import io
 import json
 import os
@@ -55,6 +56,28 @@ def convert(plan, directory, on_error="fail", shard_range=None, write_shards=on_
     fingerprints = {shard: plan.fingerprint(shard) for shard in plan.shards}
     finished = _finished_receipts(plan, directory, fingerprints)
     _make_folder(directory / shard_files.UNFINISHED)
+    receipts = _receipts_of_whole_shards(directory, fingerprints, finished, on_error)
+    first, end = _checked_range(shard_range, len(plan.shards))
+    to_write = [shard for shard in plan.shards[first:end] if shard not in receipts]
+    num_kept = len(receipts)
+    start = time.monotonic()
+    written, bad_files = write_shards(plan, directory, to_write, fingerprints, on_error)
+    seconds = time.monotonic() - start
+    if bad_files and on_error == "fail":
+        total = sum(shard.stop - shard.start for shard in to_write)
+        _fail_with(bad_files, directory, total, stopped=len(written) < len(to_write))
+    receipts.update(written)
+    if finished:
+        _check_repaired(written, finished, directory)
+        num_missing, all_bad = len(plan.shards) - len(receipts), []
+    else:
+        num_missing, all_bad = _finish_if_complete(plan, directory, fingerprints, receipts, on_error)
+    images = sum(receipt["records"] for receipt in written.values())
+    return Result(len(written), num_kept, num_missing, finished is not None, images, seconds, all_bad)
+
+
+def _receipts_of_whole_shards(directory, fingerprints, finished, on_error):
+    """The receipts of shards that need not be written; `finished` as `_finished_receipts` gives it."""
     receipts = {}
     for shard, fingerprint in fingerprints.items():
         receipt = finished[shard.name] if finished else shard_files.read_receipt(directory, shard)
@@ -66,22 +89,25 @@ def convert(plan, directory, on_error="fail", shard_range=None, write_shards=on_
                 f"{directory / shard.name} is there, but was not written by this conversion: give another "
                 f"--dataset_dir or move it away"
             )
-    first, end = _checked_range(shard_range, len(plan.shards))
-    to_write = [shard for shard in plan.shards[first:end] if shard not in receipts]
-    num_kept = len(receipts)
-    start = time.monotonic()
-    written, bad_files = write_shards(plan, directory, to_write, fingerprints, on_error)
-    seconds = time.monotonic() - start
-    if bad_files and on_error == "fail":
-        total = sum(shard.stop - shard.start for shard in to_write)
-        _fail_with(bad_files, directory, total, stopped=len(written) < len(to_write))
-    receipts.update(written)
-    num_missing = len(plan.shards) - len(receipts)
-    if finished:
-        _check_repaired(written, finished, directory)
-    all_bad = [] if finished or num_missing else _finish(plan, directory, receipts)
-    images = sum(receipt["records"] for receipt in written.values())
-    return Result(len(written), num_kept, num_missing, finished is not None, images, seconds, all_bad)
+    return receipts
+
+
+def _finish_if_complete(plan, directory, fingerprints, receipts, on_error):
+    """Makes a data set of the shards if all are there, with what others have written meanwhile.
+
+    Returns:
+      The number of shards that are missing, and the files that the data set lacks.
+    """
+    lock_path = directory / shard_files.UNFINISHED / ".lock"
+    _make_folder(lock_path.parent)
+    with open(lock_path, "w") as lock:
+        # One at a time: of several whose shards were the last, the first finishes, and the others find it done.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _finished_receipts(plan, directory, fingerprints) is not None:
+            return 0, []
+        receipts = _receipts_of_whole_shards(directory, fingerprints, None, on_error) | receipts
+        num_missing = len(plan.shards) - len(receipts)
+        return num_missing, [] if num_missing else _finish(plan, directory, receipts)
 
 
 def is_finished(directory, name):

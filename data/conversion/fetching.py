@@ -1,5 +1,6 @@
 """Downloads that survive a broken connection, and files that are checked against their publisher's sums."""
 
+import fcntl
 import hashlib
 import http.client
 import os
@@ -25,19 +26,34 @@ def is_url(source):
 def fetch(url, folder, checksum=None):
     """Downloads a file, going on where an earlier call or a broken connection has stopped.
 
+    Two processes that want the same file do not write it both: the second waits for the first.
+
     Args:
       url: http or https.
-      folder: Where the file goes, under its name in the URL; made when it is not there.
+      folder: Where the file goes, under its name in the URL, in a folder of the URL's own: publishers call different
+        files alike. Made when it is not there.
       checksum: As for `check`; None to take what comes.
     Returns:
       Path of the file, whole and checked.
     Raises:
       UserError: If the server cannot be reached or does not have it, or the sum is wrong.
     """
-    path = Path(folder) / os.path.basename(urllib.parse.urlparse(url).path)
-    if path.exists():
-        return path
+    path = place_of(url, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.parent / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _fetch_to(path, url, checksum)
+    return path
+
+
+def place_of(url, folder):
+    """Where `fetch` puts a file."""
+    own = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return Path(folder) / own / os.path.basename(urllib.parse.urlparse(url).path)
+
+
+def _fetch_to(path, url, checksum):
     part = path.with_name(path.name + ".part")
     resumed = part.exists()
     _download(url, part)
@@ -45,13 +61,12 @@ def fetch(url, folder, checksum=None):
         # The parts of two versions of the file may have met in it.
         part.unlink()
         if resumed:
-            return fetch(url, folder, checksum)
+            return _fetch_to(path, url, checksum)
         raise UserError(
             f"{url} gave a file with another {checksum.partition(':')[0]} than its publisher's, "
             f"{checksum.partition(':')[2]}: try again later, or give a good copy with --source"
         )
     os.replace(part, path)
-    return path
 
 
 def check(path, checksum, offset=0, size=None):

@@ -14,6 +14,7 @@ with these beside them (`validation/` does for `val/`, and Kaggle's ILSVRC/Data/
 
 import csv
 import functools
+import io
 import os
 import re
 from pathlib import Path
@@ -22,7 +23,7 @@ from command_line import UserError
 from data.conversion.image_files import encode_for_records
 from data.conversion.image_folder import seeded_order
 from data.conversion.plan import Item, Plan, shards_of_splits
-from data.conversion.reading import Entry, list_files, list_tar, named
+from data.conversion.reading import Entry, list_files, list_tar, named, read_text
 
 BACKGROUND = "background"
 NUM_SHARDS = {"train": 1024, "validation": 128}
@@ -148,7 +149,7 @@ def _read_validation_labels(folder, entries):
             f"source {folder} lacks {' or '.join(_VALIDATION_LABELS)}, which say what the validation images show: "
             f"put one there, or the images into folders of their synsets"
         )
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path).split("\n")
     if path.suffix == ".csv":
         # ImageId,PredictionString: the synset and a box, once or several times.
         rows = [line.partition(",") for line in lines[1:] if line]
@@ -175,7 +176,7 @@ def _read_names(folder):
     path = next((folder / name for name in _NAMES if (folder / name).exists()), None)
     if path is None:
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path).split("\n")
     return {line[:9]: line[10:].strip() for line in lines if _SYNSET.match(line[:9]) and line[10:].strip()}
 
 
@@ -184,7 +185,7 @@ def _read_boxes(path):
     boxes = {}
     if not path.exists():
         return boxes
-    with open(path, encoding="utf-8", newline="") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         for row in (reader := csv.reader(file)):
             try:
                 name, box = row[0], tuple(float(value) for value in row[1:])

@@ -1,6 +1,7 @@
 """Lists the files of a source and reads them: folders, tar archives, parts of a larger file."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import stat
@@ -79,7 +80,8 @@ def list_tar(path, start=0):
     # At a damaged header tarfile stops without a word, as at the block of zeros that ends an archive.
     if not _is_zero_block(path, end):
         raise UserError(f"{path} is damaged or cut short after {len(entries)} files: fetch it again")
-    return entries + _linked(links, entries, str(path))
+    # An archive that was added to may hold a file twice; as for tar, the last one counts.
+    return list({entry.name: entry for entry in entries + _linked(links, entries, str(path))}.values())
 
 
 def _linked(links, entries, path):
@@ -102,7 +104,10 @@ def plain_copy(path, scratch_dir):
     with open(path, "rb") as file:
         if file.read(2) != b"\x1f\x8b":
             return path
-    plain = Path(scratch_dir) / f"{path.name}.plain"
+    # Of another file of that name, or of this one before it was mended, there may be a copy too.
+    status = path.stat()
+    version = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    plain = Path(scratch_dir) / f"{path.name}.{hashlib.sha256(os.fsencode(version)).hexdigest()[:12]}.plain"
     if plain.exists():
         return plain
     part = plain.with_name(f".{plain.name}.{os.getpid()}.partial")
@@ -140,6 +145,18 @@ def read_item(item):
     if not unchanged or len(data) != size or (item.offset < 0 <= item.size != size):
         raise BadFileError("it changed while it was read: leave the source alone meanwhile")
     return data
+
+
+def read_text(path):
+    """The content of a file of text.
+
+    Raises:
+      UserError: If it is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from None
 
 
 def named(names):

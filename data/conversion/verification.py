@@ -12,6 +12,7 @@ import tensorflow as tf
 from command_line import UserError
 from data import catalog, parsing
 from data.conversion.progress import Progress
+from data.conversion.reading import read_text
 from data.parsing import HEIGHT_KEY, WIDTH_KEY
 from data.preprocessing import images
 from data.record_errors import DataError, count_fault, explain_errors, find_fault
@@ -141,7 +142,7 @@ def _check_names(dataset):
     path = dataset.directory / "labels.txt"
     if not path.exists():
         return
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+    lines = [line for line in read_text(path).split("\n") if line]
     expected = [f"{label}:{name}" for label, name in enumerate(dataset.class_names)]
     if lines != expected:
         pairs = itertools.zip_longest(lines, expected, fillvalue="no such line")

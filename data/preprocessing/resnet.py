@@ -43,7 +43,9 @@ class Resnet(Preprocessing):
         )
 
     def distort(self, image, height, width, seed):
-        return random_flip(resize_bilinear(image, height, width), split_seed(seed, 2)[1])
+        # The order is the source's: what TensorFlow 1's resize makes of a mirror image is not the mirror image of what
+        # it makes of the picture.
+        return resize_bilinear(random_flip(image, split_seed(seed, 2)[1]), height, width)
 
     def fit(self, image, height, width):
         side = max(round(self.resize_side * max(height, width) / self.size_of_side), height, width)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import grid
+from benchmarks import grid, results
 from benchmarks.time_forward_backward import TimingConfig
 from command_line import UserError
 from nets import nets_factory
@@ -52,3 +52,13 @@ def test_passes_of_engines():
 def test_empty_lists(flags):
     with pytest.raises(UserError):
         grid.expand(TimingConfig(**flags))
+
+
+def test_rows_of_a_data_set_have_its_name_and_its_classes():
+    """What fails is named as what runs, or a comparison of two files would not find the one beside the other."""
+    (configuration,) = grid.expand(TimingConfig(model="resnet_cifar_v1_20", dataset_name="digits"))
+    failure = results.Failure(configuration, "forward", "out of memory: x").to_json()
+    assert (failure["dataset"], failure["num_classes"]) == ("digits", 10)
+    (configuration,) = grid.expand(TimingConfig(model="resnet_cifar_v1_20", num_classes=7))
+    failure = results.Failure(configuration, "forward", "out of memory: x").to_json()
+    assert (failure["dataset"], failure["num_classes"]) == ("synthetic", 7)

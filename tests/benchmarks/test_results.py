@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import resource
+import signal
 
 import pytest
 
@@ -61,6 +63,16 @@ def test_a_failed_write_leaves_the_previous_file(tmp_path):
     path.write_text("previous")
     with pytest.raises(TypeError):
         results.write_json(path, {"commit": object()}, [])
+    # Half of it is written when the disk is full.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        with pytest.raises(UserError, match="out.json could not be written: .*; make room"):
+            results.write_json(path, {"commit": "x" * 100_000}, [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
     assert path.read_text() == "previous"
     assert [child.name for child in tmp_path.iterdir()] == ["out.json"]
 

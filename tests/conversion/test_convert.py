@@ -14,7 +14,7 @@ import command_line
 import download_and_convert_data
 from command_line import UserError
 from data import catalog
-from data.conversion import convert, on_this_machine, reading, shards, workers
+from data.conversion import command, convert, on_this_machine, reading, shards, workers
 from data.conversion.plan import BadFileError, Item
 
 REPOSITORY = Path(convert.__file__).parents[2]
@@ -40,6 +40,42 @@ def test_parts_of_many_machines_are_those_of_one(source, run, files_of, tmp_path
     one, many = files_of(tmp_path / "one"), files_of(tmp_path / "out")
     del one["dataset.json"], many["dataset.json"]  # holds the folder's name
     assert one == many
+
+
+def test_of_parts_at_the_same_time_the_last_makes_the_data_set(source, run, files_of, tmp_path, monkeypatch):
+    """Another machine writes its shards, and finishes, after this one has looked at what is there."""
+    run(source=source, num_shards=5, dataset_dir=tmp_path / "one")
+    write, inner = on_this_machine.write_shards, []
+
+    def others_too(plan, directory, shards, fingerprints, on_error):
+        if not inner:
+            inner.append(None)
+            inner.append(run(source=source, num_shards=5, shard_range="3:")[0])
+        return write(plan, directory, shards, fingerprints, on_error)
+
+    monkeypatch.setattr(command.on_this_machine, "write_shards", others_too)
+    result, _ = run(source=source, num_shards=5, shard_range=":3")
+    assert inner[1]["num_missing"] == 3 and result["num_missing"] == 0
+    one, many = files_of(tmp_path / "one"), files_of(tmp_path / "out")
+    del one["dataset.json"], many["dataset.json"]  # holds the folder's name
+    assert one == many
+
+
+def test_what_another_has_finished_is_left_as_it_is(source, run, files_of, tmp_path, monkeypatch):
+    """Two machines with the last shards: the first makes the data set, the second finds it made."""
+    finish, inner = convert._finish_if_complete, []
+
+    def after_the_other(*arguments):
+        if not inner:
+            inner.append(None)
+            inner.append(run(source=source, num_shards=5)[0])
+        return finish(*arguments)
+
+    monkeypatch.setattr(convert, "_finish_if_complete", after_the_other)
+    result, said = run(source=source, num_shards=5)
+    assert inner[1]["num_missing"] == result["num_missing"] == 0
+    assert result["splits"] == inner[1]["splits"] and "still to be written" not in " ".join(said)
+    assert not (tmp_path / "out" / "unfinished").exists()
 
 
 def test_worker_processes_change_nothing(source, run, files_of, tmp_path, monkeypatch):

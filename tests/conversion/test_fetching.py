@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that breaks connections."""
 
+import concurrent.futures
 import hashlib
 
 import pytest
@@ -11,10 +12,31 @@ CONTENT = bytes(range(256)) * 4000
 SUM = "md5:" + hashlib.md5(CONTENT).hexdigest()
 
 
+def write_part(server, folder, content):
+    """What an earlier call had downloaded of /a.bin."""
+    path = fetching.place_of(f"{server.url}/a.bin", folder)
+    path.parent.mkdir()
+    path.with_name("a.bin.part").write_bytes(content)
+
+
+def test_files_of_one_name_are_not_taken_for_each_other(serve, tmp_path):
+    """MNIST's and Fashion-MNIST's are called alike, and so may two versions of a data set be."""
+    server = serve({"/v1/a.bin": b"one", "/v2/a.bin": b"two"})
+    found = [fetching.fetch(f"{server.url}/{version}/a.bin", tmp_path).read_bytes() for version in ("v1", "v2", "v1")]
+    assert found == [b"one", b"two", b"one"] and len(server.asked) == 2
+
+
+def test_two_processes_download_a_file_once(serve, tmp_path):
+    server = serve({"/a.bin": CONTENT})
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(lambda _: fetching.fetch(f"{server.url}/a.bin", tmp_path, SUM), range(4)))
+    assert len(paths) == 1 and paths.pop().read_bytes() == CONTENT and server.asked == [None]
+
+
 def test_a_file_arrives(serve, tmp_path):
     server = serve({"/data/a.bin": CONTENT})
     path = fetching.fetch(f"{server.url}/data/a.bin", tmp_path / "new", SUM)
-    assert path == tmp_path / "new" / "a.bin" and path.read_bytes() == CONTENT
+    assert path.name == "a.bin" and path.parents[1] == tmp_path / "new" and path.read_bytes() == CONTENT
     assert fetching.fetch(f"{server.url}/data/a.bin", tmp_path / "new", SUM) == path
     assert server.asked == [None]
 
@@ -31,7 +53,7 @@ def test_the_next_run_goes_on(serve, tmp_path):
     server.cuts = [300_000, 0, 0, 0]
     with pytest.raises(UserError, match="cannot download .*a.bin .*goes on after the 300000 bytes .*--source"):
         fetching.fetch(f"{server.url}/a.bin", tmp_path, SUM)
-    assert not (tmp_path / "a.bin").exists()
+    assert not fetching.place_of(f"{server.url}/a.bin", tmp_path).exists()
     server.cuts, server.asked = [], []
     assert fetching.fetch(f"{server.url}/a.bin", tmp_path, SUM).read_bytes() == CONTENT
     assert server.asked == ["bytes=300000-"]
@@ -45,7 +67,7 @@ def test_a_server_without_ranges_starts_anew(serve, tmp_path):
 
 def test_a_part_of_another_version_is_thrown_away(serve, tmp_path):
     server = serve({"/a.bin": CONTENT})
-    (tmp_path / "a.bin.part").write_bytes(b"other" * 100)
+    write_part(server, tmp_path, b"other" * 100)
     assert fetching.fetch(f"{server.url}/a.bin", tmp_path, SUM).read_bytes() == CONTENT
     assert server.asked == ["bytes=500-", None]
 
@@ -53,7 +75,7 @@ def test_a_part_of_another_version_is_thrown_away(serve, tmp_path):
 @pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more"])
 def test_a_part_that_is_whole_or_too_long(serve, tmp_path, part):
     server = serve({"/a.bin": CONTENT})
-    (tmp_path / "a.bin.part").write_bytes(part)
+    write_part(server, tmp_path, part)
     assert fetching.fetch(f"{server.url}/a.bin", tmp_path, SUM).read_bytes() == CONTENT
 
 
@@ -61,7 +83,7 @@ def test_wrong_sum(serve, tmp_path):
     server = serve({"/a.bin": b"not it"})
     with pytest.raises(UserError, match="a.bin gave a file with another md5 than its publisher's"):
         fetching.fetch(f"{server.url}/a.bin", tmp_path, SUM)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*.bin*") if path.is_file()]
 
 
 def test_missing_on_the_server_is_not_tried_again(serve, tmp_path):

@@ -1,14 +1,16 @@
 """A tf.data service on loopback: a dispatcher and two workers, each a process of its own."""
 
+import json
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from command_line import UserError
-from data import preprocessing, records, service, synthetic
+from data import catalog, preprocessing, records, service, synthetic
 
 SERVER = """
     import sys
@@ -63,6 +65,36 @@ def test_two_workers_give_the_batches_of_one_machine(make_dataset, address, cach
     served_images, served_labels = batches_of(dataset, **settings, service_address=address)
     np.testing.assert_array_equal(served_images, images)
     np.testing.assert_array_equal(served_labels, labels)
+
+
+@pytest.mark.parametrize("cached_bytes", [2**20, 0])
+def test_windows_of_jpegs_are_those_of_one_machine(address, tmp_path, cached_bytes):
+    """Held images are cut from whole pictures, records are decoded in the window, where pixels at its border differ."""
+    random = np.random.default_rng(0)
+    examples = []
+    for number in range(6):
+        picture = random.integers(0, 256, [64, 64, 3], np.uint8)
+        examples.append((tf.io.encode_jpeg(picture, quality=60).numpy(), "jpg", number % 3, 64, 64))
+    records.write_examples(tmp_path / "toy_train.tfrecord", examples)
+    description = {"name": "toy", "splits": {"train": 6}, "class_names": ["a", "b", "c"], "image_shape": [64, 64, 3]}
+    description["file_pattern"] = "toy_{split}.tfrecord"
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    dataset = catalog.open_dataset(directory=tmp_path)
+    preprocess = preprocessing.Preprocess(preprocessing.PREPROCESSING["torchvision"], 32, 32, is_training=True)
+    here, served = (
+        np.concatenate(
+            [
+                images
+                for images, _ in records.training_batches(
+                    dataset, "train", preprocess, 4, seed=3, cached_bytes=cached_bytes, service_address=service_address
+                )
+                .take(6)
+                .as_numpy_iterator()
+            ]
+        )
+        for service_address in (None, address)
+    )
+    np.testing.assert_array_equal(served, here)
 
 
 def test_a_bad_record_is_explained(make_dataset, address):

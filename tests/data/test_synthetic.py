@@ -64,3 +64,9 @@ def test_statistics_of_hand_worked_pixels(make_dataset):
     assert means == (4.5, 4.5, 4.5)
     assert deviations == pytest.approx((8.25**0.5,) * 3, rel=1e-12)
     assert statistics.channel_statistics(dataset, "train", channels=1)[0] == (4.5,)
+
+
+def test_a_split_that_is_not_there_is_one_line():
+    dataset = synthetic.synthetic_dataset(num_images=4, num_classes=3, image_size=8)
+    with pytest.raises(UserError, match="data set 'synthetic' has no split 'validation': it has train, test$"):
+        dataset.num_records("validation")

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -315,3 +316,35 @@ def test_end_points_of_a_foreign_checkpoint(checkpoint, tmp_path):
     assert rows == list_end_points(ExtractConfig(checkpoint_path=checkpoint))
     with pytest.raises(UserError, match="--model_name is resnet_v1_50, but .* is a resnet_cifar_v1_8"):
         list_end_points(ExtractConfig(checkpoint_path=checkpoint, model_name="resnet_v1_50"))
+
+
+PLAN = {"images": "a"}
+
+
+def part_of(values):
+    part = feature_files.Part({"pool": (1,)}, labelled=False)
+    items = [SimpleNamespace(filename="x", name="x")] * len(values)
+    part.add(SimpleNamespace(items=items, failures=[]), {"pool": values})
+    return part
+
+
+def test_one_process_at_a_time(tmp_path):
+    output = tmp_path / "f.npz"
+    with feature_files.Parts(output, PLAN, False) as parts:
+        parts.add(part_of(np.ones([2, 1])))
+        with pytest.raises(UserError, match="another process is at work on .*f.npz"):
+            feature_files.Parts(output, PLAN, True)
+    with feature_files.Parts(output, PLAN, False) as parts:
+        assert parts.count() == 2
+        assert parts.finish(output, {"pool": (1,)}, False) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
+
+
+def test_parts_without_their_plan_are_of_no_use(tmp_path):
+    """As a kill leaves them while the parts of another plan are dropped."""
+    output = tmp_path / "f.npz"
+    with feature_files.Parts(output, PLAN, False) as parts:
+        parts.add(part_of(np.ones([2, 1])))
+        (parts.folder / "plan.json").unlink()
+    with feature_files.Parts(output, {"images": "b"}, False) as parts:
+        assert parts.count() == 0

@@ -6,7 +6,8 @@ import tensorflow as tf
 from models import values_of
 from nets_testing import assert_same, noise, set_model, set_variables, value_for
 
-from nets import nets_factory
+from command_line import UserError
+from nets import checkpoints, nets_factory
 
 NAME = "resnet_cifar_v1_8"
 CLASSES = 10
@@ -218,3 +219,12 @@ def test_a_lost_data_file_is_an_error(model, other, tmp_path):
     model.save(tmp_path / "model.ckpt")
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
     assert "model.ckpt" in mismatch(other, tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"model_checkpoint_path: \xff\xfe"], ids=["empty", "no text"])
+def test_a_damaged_state_file_names_the_checkpoints_beside_it(model, tmp_path, content):
+    """As a loss of power leaves it."""
+    model.save(tmp_path / "model.ckpt-7")
+    (tmp_path / "checkpoint").write_bytes(content)
+    with pytest.raises(UserError, match="checkpoint is damaged; remove it, and name .* beside it: model.ckpt-7$"):
+        checkpoints.find(tmp_path)

@@ -1,6 +1,9 @@
 """An evaluation as figures and tables, by matrices made by hand."""
 
+import errno
 import io
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -70,9 +73,17 @@ def test_paths_of_a_page(tmp_path):
         evaluation_report.check_path(tmp_path / name)
 
 
-def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path):
+def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     target = tmp_path / "page.html"
     page.write_whole(target, "before")
-    with pytest.raises(UnicodeEncodeError):
-        page.write_whole(target, "\ud800")
+    replace = os.replace
+
+    def full(source, destination):
+        assert pathlib.Path(source).read_bytes() == b"after"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="page.html could not be written: .*No space left on device; make room"):
+        page.write_whole(target, "after")
+    monkeypatch.setattr(os, "replace", replace)
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"] and target.read_text() == "before"

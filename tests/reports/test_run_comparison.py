@@ -29,6 +29,15 @@ def test_errors_are_in_percent_by_epoch(tmp_path):
     assert (run.name, run.count) == ("a", 8)
 
 
+def test_evaluations_of_another_split_before_are_left_out(tmp_path):
+    folder = write_run(tmp_path / "a", [(30, 0.5)], [])
+    rows = [{"kind": "evaluation", "step": 10 * epoch, "top_1": top_1, "count": 8, "split": split}
+            for epoch, top_1, split in ((1, 0.75, "validation"), (2, 0.5, "test"), (3, 0.625, "test"))]  # fmt: skip
+    with open(folder / "curves.jsonl", "a") as file:
+        file.write("".join(f"{json.dumps(row)}\n" for row in rows))
+    np.testing.assert_allclose(run_comparison.read(folder).evaluations, [[2, 50], [3, 37.5]])
+
+
 def test_the_table_has_last_and_best(tmp_path, capsys):
     folders = [
         write_run(tmp_path / "good", [(10, 0.5), (20, 0.75)], [(10, 0.875), (20, 0.625)]),

@@ -12,6 +12,7 @@ import training_toys
 
 from command_line import UserError
 from data import catalog, preprocessing, records
+from inference import network
 from nets import checkpoints, nets_factory
 from training import loop
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
@@ -222,3 +223,53 @@ def test_the_description_makes_the_same_network_again(run):
     function = functools.partial(preprocessing.get_preprocessing("cifar"), output_height=size, output_width=size)
     images, _ = next(iter(records.evaluation_batches(dataset, "test", function, 4)))
     assert model(images)[0].shape == [4, 3]
+
+
+def test_a_data_set_of_other_labels_is_warned_of_and_the_same_in_another_order_refused(run, toy_dir, tmp_path, capsys):
+    folder, _ = run
+    for names in (["red", "green", "grey"], ["green", "red", "blue"]):
+        other = tmp_path / names[0]
+        shutil.copytree(toy_dir, other)
+        description = json.loads((other / "dataset.json").read_text(encoding="utf-8"))
+        (other / "dataset.json").write_text(json.dumps(description | {"class_names": names}), encoding="utf-8")
+    evaluate_checkpoint(EvalConfig(checkpoint_path=folder, dataset_dir=str(tmp_path / "red")))
+    assert capsys.readouterr().err.startswith(
+        "warning: class 2 is 'blue' in the checkpoint, but 'grey' in data set toy\n"
+    )
+    with pytest.raises(UserError, match="class 0 is 'red' in the checkpoint, but 'green' .* same labels in another"):
+        evaluate_checkpoint(EvalConfig(checkpoint_path=folder, dataset_dir=str(tmp_path / "green")))
+
+
+@pytest.mark.parametrize(
+    "flag", ["eval_image_size", "batch_size", "synthetic_num_images", "dataset_num_private_threads"]
+)
+def test_numbers_under_one_are_refused(run, flag):
+    with pytest.raises(UserError, match=f"--{flag} is 0, expected at least 1"):
+        evaluate_checkpoint(EvalConfig(checkpoint_path=run[0], **{flag: 0}))
+
+
+def test_a_grey_network_takes_another_preprocessing(toy_dir, tmp_path):
+    loop.train(training_toys.toy_config(toy_dir, tmp_path / "run", use_grayscale=True, max_number_of_steps=1))
+    result = evaluate_checkpoint(EvalConfig(checkpoint_path=tmp_path / "run", preprocessing_name="vgg"))
+    assert (result["preprocessing"], result["count"]) == ("vgg", training_toys.TEST_COUNT)
+    assert network.load(tmp_path / "run", preprocessing_name="vgg").preprocess(np.zeros([9, 9, 1], np.uint8)).shape == (
+        training_toys.SIDE,
+        training_toys.SIDE,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [({"num_classes": ...}, "missing 1 required"), ({"num_heads": 8}, "unexpected keyword argument 'num_heads'")],
+    ids=["a setting is missing", "a setting of another version"],
+)
+def test_a_description_that_this_version_cannot_follow_is_one_line(run, tmp_path, changed, message):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    settings = description["network"] | changed
+    description["network"] = {name: value for name, value in settings.items() if value is not ...}
+    (folder / "model.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(UserError, match=f"model.json beside .* this version cannot make .*{message}"):
+        nets_factory.load_model(folder)

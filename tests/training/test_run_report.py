@@ -13,6 +13,7 @@ import pytest
 import training_toys
 from PIL import Image
 
+import command_line
 from reports import run_report
 from training import loop
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
@@ -165,3 +166,13 @@ def test_a_browser_shows_it(run, page, tmp_path):
         assert (abs(pixels - color).max(axis=-1) < 8).sum() > 500, color
     # The page's text lies on white sections.
     assert (pixels.min(axis=-1) > 250).mean() > 0.3
+
+
+@pytest.mark.parametrize("arguments, status", [(["nowhere"], 1), ([], 2)])
+def test_the_command_answers_a_wrong_folder_in_a_line(tmp_path, monkeypatch, capsys, arguments, status):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ending:
+        command_line.run(run_report.main, run_report.RunReportConfig, arguments)
+    assert ending.value.code == status
+    if status == 1:
+        assert capsys.readouterr().err.startswith("error: nowhere is no folder of a run: expected one with run.json")

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import pathlib
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -16,7 +19,7 @@ from command_line import UserError
 from data import records
 from nets import checkpoints, nets_factory
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
-from weights import official_reference, places
+from weights import exporting, official_reference, places
 from weights.importing import import_weights
 
 SCRIPT = pathlib.Path(convert_weights.__file__)
@@ -225,3 +228,55 @@ def test_the_evaluator_scores_imported_weights(tmp_path, source):
     result = evaluate_checkpoint(EvalConfig(checkpoint_path=tmp_path / "ours", dataset_dir=str(folder)))
     assert (result["count"], result["top_1"]) == (6, pytest.approx(5 / 6))
     assert nets_factory.load_model(tmp_path / "ours")[0].num_classes == CLASSES
+
+
+def test_a_folder_with_files_of_ones_own_is_not_overwritten(tmp_path, source):
+    imported(source, tmp_path / "ours")
+    (tmp_path / "ours" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="ours holds notes.txt besides, so it is not overwritten; give another folder"):
+        imported(source, tmp_path / "ours", overwrite=True)
+    assert (tmp_path / "ours" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["null", "3", "[1, 2]", '"name"'])
+def test_labels_that_are_no_names(tmp_path, source, content):
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(UserError, match="labels.json cannot be read .*expected one name a line, a JSON list"):
+        imported(source, tmp_path / "ours", labels=tmp_path / "labels.json")
+
+
+def exportable(folder, model_name, **settings):
+    """A checkpoint of ours that another library can have."""
+    model = nets_factory.create_model(model_name, CLASSES, root_pool_padding="symmetric", **settings)
+    model.save(folder / "model.ckpt")
+    tf.compat.v1.train.update_checkpoint_state(str(folder), "model.ckpt", ["model.ckpt"])
+    description = {"network": model.settings, "preprocessing": {"name": "vgg", "image_size": 32}, "labels_offset": 0}
+    checkpoints.write_description(folder, description | {"label_names": None, "training": {}})
+    return folder
+
+
+@pytest.mark.parametrize("ending, library", [("safetensors", "safetensors"), ("pth", "torch")])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, ending, library):
+    """Each library has an error of its own for it; here files may not grow past 64 KiB."""
+    pytest.importorskip(library)
+    source = exportable(tmp_path, "resnet_v1_18", stride_placement="first_unit")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+        with pytest.raises(UserError, match=f"w.{ending} could not be written: .*; make room, or name another place"):
+            exporting.export_weights(flags(source, tmp_path / "new" / f"w.{ending}", target_format="torchvision"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    """resnet_v1_50 without its 1000 classes: 23.5 million parameters of 4 bytes, and the statistics of its norms."""
+    source = exportable(tmp_path, "resnet_v1_50")
+    usage = shutil.disk_usage(tmp_path)._replace(free=90_000_000)
+    monkeypatch.setattr(exporting.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(UserError, match="w.weights.h5 could not be written: it takes 95 MB, and 90 MB are free; make"):
+        exporting.export_weights(flags(source, tmp_path / "new" / "w.weights.h5", target_format="keras"))
+    assert not list((tmp_path / "new").iterdir())

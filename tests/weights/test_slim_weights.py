@@ -67,7 +67,7 @@ def test_moving_averages_take_the_place_of_the_weights(tmp_path):
     # What was not averaged keeps its value.
     others = {"net/conv1/weights" + SHADOW: np.full([2], 5.0), "net/conv1/weights/Momentum": np.ones([2])}
     checkpoints.write(tmp_path / "model.ckpt-3", plain | others | {"global_step": np.int64(3)})
-    for use_moving_averages, weights in ((False, 1.0), (True, 5.0)):
+    for use_moving_averages, weights in ((False, 1.0), (True, 5.0), (None, 5.0)):
         found = slim.read(tmp_path / "model.ckpt-3", use_moving_averages)
         assert sorted(found.tensors) == ["conv1/biases", "conv1/weights"]
         np.testing.assert_array_equal(found.tensors["conv1/weights"], [weights] * 2)
@@ -82,8 +82,8 @@ def test_moving_averages_in_a_network_within_another_scope(tmp_path):
     expected, averaged = train_and_save(tmp_path / "model.ckpt-12", "resnet_v2_50", scope, version, shadows=True)
     # The Saver's state file lies there, so the folder is enough.
     config = {"source_format": "slim", "model_name": "resnet_v2_50", "image_size": None}
-    import_weights(flags(tmp_path, tmp_path / "plain", **config))
-    result = import_weights(flags(tmp_path, tmp_path / "averages", use_moving_averages=True, verify=True, **config))
+    import_weights(flags(tmp_path, tmp_path / "plain", use_moving_averages=False, **config))
+    result = import_weights(flags(tmp_path, tmp_path / "averages", verify=True, **config))
     assert result["verification"]["difference"] < 1e-4
     written = flags(tmp_path / "averages", tmp_path / "back.ckpt", target_format="slim", verify=True)
     assert export_weights(written)["verification"]["difference"] < 1e-4
@@ -166,7 +166,8 @@ def test_moving_averages_that_are_not_there_or_alone(tmp_path, names_only):
     config = {"source_format": "slim", "model_name": "resnet_v1_50"}
     with pytest.raises(UserError, match="holds no moving averages"):
         import_weights(flags(names_only("resnet_v1_50"), tmp_path / "a", use_moving_averages=True, **config))
-    with pytest.raises(UserError, match="moving averages only; give --use_moving_averages"):
+    with pytest.raises(UserError, match="moving averages only; leave out --use_moving_averages=False"):
+        config["use_moving_averages"] = False
         import_weights(flags(names_only("resnet_v1_50", SHADOW), tmp_path / "a", **config))
 
 
