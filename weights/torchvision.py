@@ -52,8 +52,10 @@ def read(path, use_moving_averages):
       UserError: If the file is damaged, holds more than tensors, or an extra is missing.
     """
     check_exists(path)
-    facts = {}
+    facts, files = {}, []
     if path.is_dir():
+        # Its config.json decides the preprocessing.
+        files = [file for file in (path / "config.json",) if file.is_file()]
         facts, path = _open_folder(path)
     is_safetensors = path.suffix == ".safetensors"
     state = _read_safetensors(path) if is_safetensors else _read_pickle(path)
@@ -64,7 +66,7 @@ def read(path, use_moving_averages):
             name = name.removeprefix(prefix)
         if not name.endswith(_COUNTERS):
             tensors[name] = value if is_safetensors else value.detach().float().numpy()
-    return Foreign(tensors, [path], facts)
+    return Foreign(tensors, [path, *files], facts)
 
 
 def _open_folder(folder):

@@ -116,6 +116,7 @@ def test_a_folder_of_timm_brings_its_own_numbers(tmp_path, small):
     (source / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": config}))
     imported(source, tmp_path / "ours", image_size=None)
     description = checkpoints.read_description(tmp_path / "ours")
+    assert sorted(description["source"]["files"]) == ["config.json", "model.safetensors"]
     numbers = description["preprocessing"]
     assert (numbers["means"], numbers["standard_deviations"]) == ([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
     assert (numbers["crop_fraction"], numbers["image_size"]) == (0.95, 96)
