@@ -1,4 +1,4 @@
-"""A configuration in a process of its own: nothing of another is left in its memory, and its death is a row.
+"""A configuration in a process of its own: nothing of another is left in its memory, and running out of it is a row.
 
 `measure` starts this file as a script, which reads the configuration from one file and writes the results to another.
 """
@@ -36,7 +36,7 @@ def measure(configuration, reporter):
       A list of results.Result and results.Failure; failures for what was not done when the process was killed.
 
     Raises:
-      UserError: If it ended with an error, which it has printed.
+      UserError: If it ended with an error, which it has printed, or by another signal than one for want of memory.
     """
     from benchmarks import measuring
 
@@ -48,10 +48,13 @@ def measure(configuration, reporter):
             [sys.executable, str(Path(__file__)), "--configuration", str(request), "--results", str(reply)]
         ).returncode
         measured = pickle.loads(reply.read_bytes()) if reply.exists() else []
+    reporter.done_elsewhere(measured)
     if status in (130, -signal.SIGINT):
         raise KeyboardInterrupt
-    if status > 0 or -status not in (0, signal.SIGKILL, signal.SIGABRT):
+    if status > 0:
         raise UserError(f"the process that timed {configuration.model} ended with status {status}; see its error above")
+    if status < 0 and -status not in (signal.SIGKILL, signal.SIGABRT):
+        raise UserError(f"the process that timed {configuration.model} was ended by {signal.Signals(-status).name}")
     if status < 0:
         error = f"out of memory: the process was killed by {signal.Signals(-status).name}"
         done = [one.pass_name for one in measured]

@@ -39,6 +39,9 @@ class Reporter:
     def pass_failed(self, failure):
         """A pass ran out of memory."""
 
+    def done_elsewhere(self, results):
+        """Another process has measured, and told of, a list of results and failures."""
+
     def round_started(self, number, num_rounds):
         """All configurations come once more; `number` counts from 1."""
 
@@ -47,7 +50,11 @@ class Reporter:
 
 
 class Printer(Reporter):
-    """Prints every tenth step and each result; a context manager, at whose end the progress bar goes away."""
+    """Prints every tenth step and each result; a context manager, at whose end the progress bar goes away.
+
+    Attributes:
+      done: The results.Result or results.Failure of each pass so far.
+    """
 
     def __init__(self, burn_in, num_batches=None, now=datetime.datetime.now):
         """Makes a printer; num_batches is None where it is not known beforehand."""
@@ -60,6 +67,7 @@ class Printer(Reporter):
         self._pass_name = None
         self._step_seconds = []
         self._in_rounds = False
+        self.done = []
 
     @classmethod
     def of(cls, configuration):
@@ -94,6 +102,7 @@ class Printer(Reporter):
         self._draw_bar()
 
     def pass_finished(self, result):
+        self.done.append(result)
         self._step_seconds = []
         label, summary = PASSES[result.pass_name].label, result.summary
         mean = summary.mean_and_deviation()
@@ -104,9 +113,13 @@ class Printer(Reporter):
             self.warn(f"{result.setup.model}, {label}: {warning}")
 
     def pass_failed(self, failure):
+        self.done.append(failure)
         self._step_seconds = []
         label = PASSES[failure.pass_name].label
         self._print(f"# {label} of {describe_configuration(failure.configuration)}: {failure.error}")
+
+    def done_elsewhere(self, results):
+        self.done += results
 
     def round_started(self, number, num_rounds):
         self._in_rounds = True

@@ -111,19 +111,12 @@ def main(config):
         if busy:
             printer.warn(busy)
         time_one = isolation.measure if config.isolate else measuring.time_configuration
-        done = []
-
-        def keep(configuration, reporter):
-            turn = time_one(configuration, reporter)
-            done.extend(turn)
-            return turn
-
         try:
-            measured = measuring.time_rounds(configurations, config.rounds, printer, keep)
+            measured = measuring.time_rounds(configurations, config.rounds, printer, time_one)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 printer.interrupted()
-            _save_unfinished(config, machine, done)
+            _save_unfinished(config, machine, printer.done)
             raise
     peaks = _peaks(configurations) if config.peak else []
     tables.print_tables(measured, peaks)

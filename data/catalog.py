@@ -126,12 +126,14 @@ class Dataset:
         Returns:
           What differs, as a sentence without an end; None where all agree.
         Raises:
-          UserError: If the names are the same in another order.
+          UserError: If they are not as many, or the same in another order.
         """
         theirs = list(self.class_names[labels_offset:])
         names = list(names)
         if names == theirs:
             return None
+        if len(names) != len(theirs):
+            raise UserError(f"the checkpoint names {len(names)} labels, but data set {self.name} has {len(theirs)}")
         number = next(index for index, pair in enumerate(zip(names, theirs, strict=True)) if pair[0] != pair[1])
         text = f"class {number} is {names[number]!r} in the checkpoint, but {theirs[number]!r} in data set {self.name}"
         if sorted(names) == sorted(theirs):

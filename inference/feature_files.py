@@ -164,6 +164,9 @@ def _lock(folder, output):
             raise UserError(
                 f"another process is at work on {output}: wait for it, or give this one another --output"
             ) from None
+        except OSError:
+            # A file system without locks.
+            return descriptor
         os.close(descriptor)
 
 

@@ -139,7 +139,7 @@ _MEANINGS = {
     "input": "waiting for batches",
     "step": "forward, backward, update",
     "summary": "log lines and curves",
-    "checkpoint": "writing checkpoints",
+    "checkpoint": "gathering what checkpoints hold, and waiting for them",
     "evaluation": "scoring, and measuring batch norm anew",
 }
 

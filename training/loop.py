@@ -204,6 +204,7 @@ class _Run:
             if step > first_step:
                 progress.say(f"time {sum(meter.seconds.values()):.1f} s: {shares_text(meter.seconds, decimals=2)}")
         pace = meter.images_per_second_of_all
+        self._folder.wait()
         # The chief's folder holds it, whoever says so.
         prefix = self._workers.from_chief(lambda: prefix and str(prefix))
         return TrainResult(step, self._total_steps, finished, prefix, evaluation, pace)
@@ -304,6 +305,8 @@ class _Run:
 
     def _diverged(self, finding, step):
         rate = float(self._schedule(tf.constant(step - 1, tf.int64)))
+        with contextlib.suppress(UserError):  # That the last one could not be written is not what ends the run.
+            self._folder.wait()
         # Only the chief's folder holds some.
         newest = f"; last good checkpoint: {self._folder.newest() or 'none'}" if self._folder.is_ours else ""
         return UserError(

@@ -102,9 +102,11 @@ def _as_flag(name, value, where):
     elif isinstance(value, str) and pathlib.Path in kinds:
         value = pathlib.Path(value)
     # To Python, True is a number too.
-    if not isinstance(value, bool) or bool in kinds:
+    has_bool = any(isinstance(one, bool) for one in (value if isinstance(value, tuple) else (value,)))
+    if not has_bool or bool in kinds:
         with contextlib.suppress(typeguard.TypeCheckError):
-            return typeguard.check_type(value, hint)
+            every = typeguard.CollectionCheckStrategy.ALL_ITEMS
+            return typeguard.check_type(value, hint, collection_check_strategy=every)
     raise UserError(f"{where}: {name} is {value!r}, expected {' or '.join(map(_in_words, kinds))}")
 
 

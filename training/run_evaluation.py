@@ -69,6 +69,8 @@ class RunEvaluation:
                 result = self._evaluator.evaluate(stoppable(make_batches()), class_names, worst.add)
         except Stopped:
             return None
+        # Before anything is said of its scores, the checkpoint has to be there.
+        self._folder.wait()
         mistakes.write(self._folder.path, step, split, result["confusion_matrix"], worst.worst())
         for name in ("top_1", "top_5", "cross_entropy"):
             tf.summary.scalar(f"{split}/{name}", result[name], step)
@@ -77,7 +79,6 @@ class RunEvaluation:
             f"{result['cross_entropy']:.4f} ({result['count']} images)"
         )
         if prefix and self._folder.is_ours and config.best_metric != "none":
-            self._folder.wait()
             best.keep(self._folder.path, prefix, step, result, config.best_metric, split)
         return result
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 
 import tensorflow as tf
 
@@ -83,8 +84,12 @@ class RunFolder:
 
     def __exit__(self, kind, error, trace):
         try:
-            # An error that ends the run says more than what it keeps from being written.
-            self.wait() if kind is None else self._writer.shutdown()
+            self.wait()
+        except UserError as failure:
+            if kind is None:
+                raise
+            # The error that ends the run is told.
+            print(f"warning: {failure}", file=sys.stderr)
         finally:
             if self.is_ours:
                 self._lock.close()
@@ -120,8 +125,10 @@ class RunFolder:
         """
         prefix = self._prefix(step)
         # Read by all: a moving statistic is the mean over all workers, and they have to be there for it. What was read
-        # stays as it is: an update of a variable whose value is held elsewhere takes a copy.
+        # stays as it is: an update of a variable whose value is held elsewhere takes a copy, in the host's memory.
         values = {name: tf.convert_to_tensor(value) for name, value in values.items()}
+        with tf.device("/cpu:0"):
+            values = {name: tf.identity(value) for name, value in values.items()}
         if self.is_ours:
             self.wait()
             self._writing = self._writer.submit(self._write, prefix, values)

@@ -107,9 +107,9 @@ def _read(path):
             try:
                 lines.append(json.loads(text))
             except ValueError:
+                # What was cut off must not stand before the next line.
+                path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
                 break
-        # What was cut off must not stand before the next line.
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     return lines
 
 

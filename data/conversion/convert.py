@@ -2,7 +2,6 @@
 
 import collections
 import csv
-import fcntl
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from command_line import UserError
 from data import catalog
 from data.conversion import on_this_machine
 from data.conversion import shards as shard_files
+from data.conversion.alone import alone
 from data.conversion.reading import named
 
 BAD_FILES = "bad_files.csv"
@@ -98,13 +98,10 @@ def _finish_if_complete(plan, directory, fingerprints, receipts, on_error):
     Returns:
       The number of shards that are missing, and the files that the data set lacks.
     """
-    lock_path = directory / shard_files.UNFINISHED / ".lock"
-    _make_folder(lock_path.parent)
-    with open(lock_path, "w") as lock:
-        # One at a time: of several whose shards were the last, the first finishes, and the others find it done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Of several whose shards were the last, the first finishes, and the others find it done.
+    with alone(directory / shard_files.UNFINISHED / ".lock"):
         if _finished_receipts(plan, directory, fingerprints) is not None:
-            return 0, []
+            return 0, _read_bad_files(directory)
         receipts = _receipts_of_whole_shards(directory, fingerprints, None, on_error) | receipts
         num_missing = len(plan.shards) - len(receipts)
         return num_missing, [] if num_missing else _finish(plan, directory, receipts)
@@ -195,6 +192,15 @@ def _write_bad_files(directory, bad_files):
     writer.writerow(["file", "reason"])
     writer.writerows(bad_files)
     shard_files.write_text(directory / BAD_FILES, text.getvalue())
+
+
+def _read_bad_files(directory):
+    """What `_write_bad_files` has written; [] without the file."""
+    path = directory / BAD_FILES
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
 def _finish(plan, directory, receipts):

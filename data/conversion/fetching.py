@@ -1,6 +1,5 @@
 """Downloads that survive a broken connection, and files that are checked against their publisher's sums."""
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -11,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from command_line import UserError
+from data.conversion.alone import alone
 from data.conversion.progress import Progress
 
 _ATTEMPTS_WITHOUT_PROGRESS = 4
@@ -39,9 +39,7 @@ def fetch(url, folder, checksum=None):
       UserError: If the server cannot be reached or does not have it, or the sum is wrong.
     """
     path = place_of(url, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.parent / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(path.parent / ".lock"):
         if not path.exists():
             _fetch_to(path, url, checksum)
     return path

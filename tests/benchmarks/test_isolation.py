@@ -11,6 +11,7 @@ import pytest
 import command_line
 from benchmarks import grid, isolation, printing, results
 from benchmarks import time_forward_backward as script
+from command_line import UserError
 
 TINY_FLAGS = "--model resnet_cifar_v1_20 --image_size 16 --num_batches 3 --burn_in 1 --num_classes 10 --no_peak"
 TINY = grid.Configuration("resnet_cifar_v1_20", "tensorflow", "float32", 2, 16, 10)
@@ -61,8 +62,25 @@ def test_what_was_timed_before_a_process_was_killed_is_kept(tmp_path, monkeypatc
     assert (both.pass_name, both.error) == ("forward_backward", "out of memory: the process was killed by SIGKILL")
 
 
+def test_a_process_that_crashes_ends_the_run_and_leaves_what_was_timed(tmp_path, monkeypatch):
+    setup = results.Setup("fake", "tensorflow", "float32", 2, 16, 10, 1, 1)
+    kept = tmp_path / "kept"
+    kept.write_bytes(pickle.dumps([results.Result(setup, "forward", 1, (0.5,))]))
+    die = f"import os, shutil, sys; shutil.copy({str(kept)!r}, sys.argv[1]); os.kill(os.getpid(), 11)"
+    real_run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command: real_run([sys.executable, "-c", die, command[-1]]))
+    printer = printing.Printer.of(TINY)
+    with pytest.raises(UserError, match="the process that timed .* was ended by SIGSEGV"):
+        isolation.measure(TINY, printer)
+    assert [one.pass_name for one in printer.done] == ["forward"]
+
+
 def test_an_isolated_process_that_fails_ends_the_run(capfd, tmp_path):
-    assert run(f"--model resnet_cifar_v1_20 --dataset_name cifar10 --dataset_dir {tmp_path} --isolate") == 1
+    # Its description is whole, its records are not.
+    description = {"name": "toy", "splits": {"train": 3}, "class_names": ["a"], "file_pattern": "{split}.tfrecord"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    (tmp_path / "train.tfrecord").write_bytes(b"no record")
+    assert run(f"--model resnet_cifar_v1_20 --dataset_dir {tmp_path} --isolate") == 1
     err = capfd.readouterr().err
     assert "ended with status 1; see its error above" in err
     assert "Traceback" not in err

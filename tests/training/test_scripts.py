@@ -175,7 +175,8 @@ def test_interrupted_killed_and_taken_up_again(toy_dir, tmp_path):
     assert (run / f"model.ckpt-{stopped}.index").exists()
 
     process = start(*endless)
-    lines = wait_for(process, rf"^step {stopped + 2}/")
+    # A save begins when the one before is written.
+    lines = wait_for(process, rf"^step {stopped + 3}/")
     assert f"from step {stopped} of 550000" in lines[0]
     assert lines[1].startswith(f"step {stopped + 1}/")
     # A second one in this process, while the other goes on.
