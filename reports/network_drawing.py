@@ -3,7 +3,6 @@
 Units of a block that are alike are drawn once, with how many they are.
 """
 
-import contextlib
 import itertools
 import os
 import pathlib
@@ -113,13 +112,16 @@ def draw(description, path):
         turns = [(x, bottom), (x, low), (gutter, low), (gutter, high), (next_x, high), (next_x, _TOP)]
         axes.plot(*zip(*turns, strict=True), color=_LINE, linewidth=1.0, solid_joinstyle="round")
     part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with naming_what_cannot_be_written(path), contextlib.ExitStack() as stack:
-        stack.callback(part.unlink, missing_ok=True)
-        # Without a date and with names of our own for what is drawn twice: equal networks give equal files.
-        with matplotlib.rc_context({"svg.hashsalt": description["model_name"]}):
-            figure.savefig(part, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
-        os.replace(part, path)
+    with naming_what_cannot_be_written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Without a date and with names of our own for what is drawn twice: equal networks give equal files.
+            with matplotlib.rc_context({"svg.hashsalt": description["model_name"]}):
+                metadata = {"Date": None} if path.suffix == ".svg" else None
+                figure.savefig(part, format=path.suffix[1:], metadata=metadata)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _title(description):

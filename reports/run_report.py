@@ -23,8 +23,7 @@ def write(folder):
     """Writes FILE and figures/*.png into a run's folder; returns the path of FILE.
 
     Raises:
-      UserError: If the folder holds no model.json.
-      OSError: If a file cannot be written.
+      UserError: If the folder holds no model.json, or a file cannot be written.
     """
     folder = pathlib.Path(folder)
     described = checkpoints.read_description(folder)

@@ -46,7 +46,8 @@ def read(path, use_moving_averages):
       use_moving_averages: Whether to take the averages; None for wherever the file has them, as timm does.
 
     Returns:
-      A Foreign, whose facts are timm's "architecture" and "pretrained_cfg" where a config.json has them.
+      A Foreign, whose facts are timm's "architecture" and "pretrained_cfg" where a config.json has them, and "shadows":
+      whether the averages were taken.
 
     Raises:
       UserError: If the file is damaged, holds more than tensors, or an extra is missing.
@@ -59,7 +60,9 @@ def read(path, use_moving_averages):
         facts, path = _open_folder(path)
     is_safetensors = path.suffix == ".safetensors"
     state = _read_safetensors(path) if is_safetensors else _read_pickle(path)
-    state = _unwrap(path, state, use_moving_averages)
+    saved = state
+    state = _unwrap(path, saved, use_moving_averages)
+    facts["shadows"] = any(state is saved.get(key) for key in _AVERAGED)
     tensors = {}
     for name, value in state.items():
         for prefix in ("module.", "_orig_mod."):

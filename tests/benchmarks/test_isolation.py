@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import signal
 import subprocess
 import sys
 
@@ -50,25 +51,30 @@ def test_isolated_configurations_are_processes_whose_death_is_a_row(tmp_path, mo
     assert len(re.findall(r"^2[-0-9]+ [:.0-9]+: Forward across 3 steps, ", out, re.M)) == 2
 
 
-def test_what_was_timed_before_a_process_was_killed_is_kept(tmp_path, monkeypatch):
-    setup = results.Setup("fake", "tensorflow", "float32", 2, 16, 10, 1, 1)
-    kept = tmp_path / "kept"
-    kept.write_bytes(pickle.dumps([results.Result(setup, "forward", 1, (0.5,))]))
-    die = f"import os, shutil, sys; shutil.copy({str(kept)!r}, sys.argv[1]); os.kill(os.getpid(), 9)"
-    real_run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda command: real_run([sys.executable, "-c", die, command[-1]]))
+@pytest.fixture
+def killed(tmp_path, monkeypatch):
+    """A function of a signal's number: a process then times the forward pass and ends by that signal."""
+
+    def end_by(number):
+        setup = results.Setup("fake", "tensorflow", "float32", 2, 16, 10, 1, 1)
+        kept = tmp_path / "kept"
+        kept.write_bytes(pickle.dumps([results.Result(setup, "forward", 1, (0.5,))]))
+        die = f"import os, shutil, sys; shutil.copy({str(kept)!r}, sys.argv[1]); os.kill(os.getpid(), {int(number)})"
+        real_run = subprocess.run
+        monkeypatch.setattr(subprocess, "run", lambda command: real_run([sys.executable, "-c", die, command[-1]]))
+
+    return end_by
+
+
+def test_what_was_timed_before_a_process_was_killed_is_kept(killed):
+    killed(signal.SIGKILL)
     forward, both = isolation.measure(TINY, printing.Reporter())
     assert (forward.pass_name, forward.step_seconds) == ("forward", (0.5,))
     assert (both.pass_name, both.error) == ("forward_backward", "out of memory: the process was killed by SIGKILL")
 
 
-def test_a_process_that_crashes_ends_the_run_and_leaves_what_was_timed(tmp_path, monkeypatch):
-    setup = results.Setup("fake", "tensorflow", "float32", 2, 16, 10, 1, 1)
-    kept = tmp_path / "kept"
-    kept.write_bytes(pickle.dumps([results.Result(setup, "forward", 1, (0.5,))]))
-    die = f"import os, shutil, sys; shutil.copy({str(kept)!r}, sys.argv[1]); os.kill(os.getpid(), 11)"
-    real_run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda command: real_run([sys.executable, "-c", die, command[-1]]))
+def test_a_process_that_crashes_ends_the_run_and_leaves_what_was_timed(killed):
+    killed(signal.SIGSEGV)
     printer = printing.Printer.of(TINY)
     with pytest.raises(UserError, match="the process that timed .* was ended by SIGSEGV"):
         isolation.measure(TINY, printer)
