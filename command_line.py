@@ -50,20 +50,16 @@ def run(main, config_class, args=None, preset=None):
                 config = tyro.cli(config_class, args=args, default=default, use_underscores=True)
             status = _call(main, config)
             sys.stdout.flush()
-        except UserError as error:
-            sys.exit(_report(error, error.status))
-        except BrokenPipeError:
-            # The reader of our output (`| head`) has gone: nothing is left to say, and Python must not say it at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except OSError as error:
-            sys.exit(_report(error))
-        except KeyboardInterrupt:
-            sys.exit(_report("interrupted", status=130))
-        except Exception:
-            if not interrupts:
-                raise
-            sys.exit(_report("interrupted", status=130))
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupts or isinstance(error, KeyboardInterrupt):
+                sys.exit(_report("interrupted", status=130))
+            if isinstance(error, BrokenPipeError):
+                # The reader of our output (`| head`) has gone: nothing is left to say, nor must Python say it at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(1)
+            if isinstance(error, UserError | OSError):
+                sys.exit(_report(error, getattr(error, "status", 1)))
+            raise
     sys.exit(status or 0)
 
 
@@ -78,7 +74,7 @@ def naming_what_cannot_be_written(path):
 
 @contextlib.contextmanager
 def _interrupts_noted():
-    """Gives a list that is empty until Ctrl-C comes: native code may make another error of a KeyboardInterrupt."""
+    """Gives a list that is empty until Ctrl-C comes: native code, and a converter's, make other errors of it."""
     interrupts = []
 
     def note(number, frame):

@@ -74,6 +74,14 @@ def interrupted_natively(config):
         raise AttributeError("'list' object has no attribute '_type_spec'") from None
 
 
+def interrupted_in_a_converter(config):
+    """What a library's code that meets Ctrl-C is told as, where every error of it is one of the conversion."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise command_line.UserError("network.onnx could not be written: ") from None
+
+
 def fails(config):
     raise AttributeError("of its own")
 
@@ -83,10 +91,11 @@ class NoFlags:
     """Nothing to say."""
 
 
-def test_ctrl_c_that_became_another_error_is_an_interruption(capsys):
+@pytest.mark.parametrize("interrupted", [interrupted_natively, interrupted_in_a_converter])
+def test_ctrl_c_that_became_another_error_is_an_interruption(capsys, interrupted):
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as ending:
-        command_line.run(interrupted_natively, NoFlags, [])
+        command_line.run(interrupted, NoFlags, [])
     assert ending.value.code == 130
     assert capsys.readouterr().err == "error: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is handler

@@ -4,6 +4,8 @@ TensorFlow's collectives do not let one worker join again: when one is gone, all
 checkpoint. With --max_restarts every worker does so by itself, whichever was the one.
 """
 
+import contextlib
+import ctypes
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import sys
 from training.workers import LOST
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def run_again_and_again(max_restarts):
@@ -42,7 +45,7 @@ def _run(command):
         child.send_signal(number)
 
     # In a session of its own a Ctrl-C on the terminal reaches it once, from us.
-    child = subprocess.Popen(command, start_new_session=True)
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with_this_process)
     handlers = {number: signal.signal(number, ask) for number in _STOPPING}
     try:
         return child.wait(), bool(asked)
@@ -52,3 +55,9 @@ def _run(command):
         if child.poll() is None:
             child.kill()
             child.wait()
+
+
+def _end_with_this_process():
+    """Asks Linux to end the calling process, a child, when its parent is killed: it would hold its folder and port."""
+    with contextlib.suppress(AttributeError, OSError):  # Another system: it stays.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
