@@ -42,7 +42,7 @@ class ConvertConfig:
     """A:B writes the shards A to B-1 of all only, as many machines do at once; the last to finish makes the set."""
     beam_options: str | None = None
     """Apache Beam's own flags, as "--runner=FlinkRunner --flink_master=host:8081": its workers write the same shards,
-    on machines that share --source and --dataset_dir under the same absolute paths (extra slim-resnets[beam])."""
+    on machines that share --source and --dataset_dir under the same absolute paths (extra `beam`)."""
     verify: pathlib.Path | None = None
     """Data set to read, decode and check instead of converting."""
     json: pathlib.Path | None = None

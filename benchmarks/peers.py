@@ -183,7 +183,7 @@ def _torch(task, compiled):
     try:
         import torch
     except ImportError as error:
-        raise UserError(f"cannot be imported ({error}): pip install 'slim-resnets[torch]'") from error
+        raise UserError(f"cannot be imported ({error}): pip install -e '.[torch]'") from error
 
     from benchmarks import torch_network
 

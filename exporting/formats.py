@@ -37,6 +37,6 @@ def find_format(name, precision):
         except ImportError as error:
             raise UserError(
                 f"--format={name} --precision={precision} needs {library}, which cannot be imported ({error}): "
-                f"pip install 'slim-resnets[{extra}]'"
+                f"pip install -e '.[{extra}]'"
             ) from error
     return module

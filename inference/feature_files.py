@@ -270,7 +270,7 @@ def _pyarrow():
         import pyarrow.parquet
     except ImportError:
         raise UserError(
-            "writing .parquet needs pyarrow: pip install 'slim-resnets[parquet]', or give an --output that ends in .npz"
+            "writing .parquet needs pyarrow: pip install -e '.[parquet]', or give an --output that ends in .npz"
         ) from None
     return pyarrow, pyarrow.parquet
 

@@ -54,7 +54,7 @@ def require(module, extra, purpose):
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{purpose} needs {module.partition('.')[0]}, which is not installed: pip install 'slim-resnets[{extra}]'"
+            f"{purpose} needs {module.partition('.')[0]}, which is not installed: pip install -e '.[{extra}]'"
         ) from error
 
 

@@ -146,7 +146,7 @@ def _read_receipts(directory, shards, fingerprints):
 def _as_user_error(error):
     found = _ERROR_OF_A_WORKER.search(f"{type(error).__name__}: {error}")
     if not found and "ModuleNotFoundError: No module named 'data" in str(error):
-        return UserError("Beam's workers cannot import this program: install slim-resnets[beam] where they run")
+        return UserError("Beam's workers cannot import this program: pip install '.[beam]' where they run")
     return UserError(found[1] if found else f"Beam could not write the shards: {_one_line(error)}")
 
 
@@ -163,7 +163,7 @@ def _import_beam():
     try:
         import apache_beam as beam
     except ImportError:
-        raise UserError("--beam_options needs Apache Beam: pip install 'slim-resnets[beam]'") from None
+        raise UserError("--beam_options needs Apache Beam: pip install -e '.[beam]'") from None
     finally:
         logging.disable(level)
     # It would log the traceback of every error that we make one line of.

@@ -167,7 +167,7 @@ command_line.UserError: cannot write /x (No space left on device): make room [wh
         (RuntimeError(), "Beam could not write the shards: RuntimeError"),
         (
             RuntimeError("Traceback:\nModuleNotFoundError: No module named 'data.conversion'"),
-            "Beam's workers cannot import this program: install slim-resnets[beam] where they run",
+            "Beam's workers cannot import this program: pip install '.[beam]' where they run",
         ),
     ],
 )
@@ -212,5 +212,5 @@ def test_bad_options(source, run, tmp_path, options, problem, capfd):
 
 def test_beam_that_is_not_installed(source, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(UserError, match=r"needs Apache Beam: pip install 'slim-resnets\[beam\]'$"):
+    with pytest.raises(UserError, match=r"needs Apache Beam: pip install -e '\.\[beam\]'$"):
         run(source=source, beam_options=BEAM)

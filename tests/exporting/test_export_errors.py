@@ -93,7 +93,7 @@ def test_names_of_outputs(cifar_v1, out, tmp_path):
 )
 def test_a_missing_library_names_its_extra(monkeypatch, form, precision, library, extra):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(UserError, match=rf"needs {library}, .*pip install 'slim-resnets\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"needs {library}, .*pip install -e '\.\[{extra}\]'"):
         formats.find_format(form, precision)
 
 

@@ -273,7 +273,7 @@ def test_outputs_that_cannot_be_are_refused(checkpoint, dataset, tmp_path, monke
         run(checkpoint, tmp_path / "f.npz", dataset)
     assert (tmp_path / "f.npz").read_text() == "mine"
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UserError, match=r"pip install 'slim-resnets\[parquet\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[parquet\]'"):
         run(checkpoint, tmp_path / "f.parquet", dataset)
 
 

@@ -181,9 +181,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.safetensors").write_bytes(b"")
     for file, module, extra in (("a.pth", "torch", "torch"), ("a.safetensors", "safetensors", "safetensors")):
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(
-            UserError, match=rf"{module}, which is not installed: pip install 'slim-resnets\[{extra}\]'"
-        ):
+        with pytest.raises(UserError, match=rf"{module}, which is not installed: pip install -e '\.\[{extra}\]'"):
             imported(tmp_path / file, tmp_path / "b", source_format="torchvision", model_name="resnet_v1_18")
 
 
