@@ -25,6 +25,7 @@ LEAVES = {"weights": "kernel", "biases": "bias", **{quantity: quantity for quant
 _OLD_ROOT = {"conv1": ("conv1", "bn_conv1")}
 _ROOT = {"conv1": ("conv1_conv", "conv1_bn"), "postnorm": (None, "post_bn")}
 _OLD_BRANCHES = {"shortcut": "1", "conv1": "2a", "conv2": "2b", "conv3": "2c"}
+_LEAST_SIZE = 32  # Pixels, which Keras asks for.
 _BRANCHES = {"shortcut": "0", "conv1": "1", "conv2": "2", "conv3": "3", "preact": "preact"}
 
 
@@ -205,9 +206,15 @@ def write(path, structure, tensors, num_classes, preprocessing):
     """Writes a file by Keras' own network: .weights.h5 for the weights alone, .h5 or .keras for the whole model."""
     from weights import keras_models
 
-    model = keras_models.build(structure, num_classes, preprocessing["image_size"], activation="softmax")
+    size, weights_alone = preprocessing["image_size"], path.name.endswith(".weights.h5")
+    if size < _LEAST_SIZE and not weights_alone:
+        raise UserError(
+            f"Keras makes no network for images under {_LEAST_SIZE} pixels, this one's have {size}; its weights alone "
+            "go into an --output that ends in .weights.h5"
+        )
+    model = keras_models.build(structure, num_classes, max(size, _LEAST_SIZE), activation="softmax")
     keras_models.set_weights(model, tensors)
-    if path.name.endswith(".weights.h5"):
+    if weights_alone:
         model.save_weights(path)
         return
     logger = logging.getLogger("absl")

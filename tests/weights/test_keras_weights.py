@@ -202,6 +202,18 @@ def test_another_epsilon_goes_into_the_variances_of_a_whole_model(tmp_path, v1, 
 
 
 @pytest.mark.slow
+def test_a_network_of_images_that_keras_takes_for_too_small(tmp_path, v1):
+    """Its weights do not depend on their size."""
+    v1.save_weights(tmp_path / "source.weights.h5")
+    import_weights(flags(tmp_path / "source.weights.h5", tmp_path / "ours", source_format="keras", image_size=28))
+    with pytest.raises(UserError, match="no network for images under 32 pixels, this one's have 28; its weights alone"):
+        export_weights(flags(tmp_path / "ours", tmp_path / "whole.keras", target_format="keras"))
+    export_weights(flags(tmp_path / "ours", tmp_path / "back.weights.h5", target_format="keras"))
+    again = keras_network("ResNet50", weights=str(tmp_path / "back.weights.h5"))
+    for ours, theirs in zip(again.get_weights(), v1.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_rgb_weights_stay_rgb_under_another_preprocessing(tmp_path, v1):
     """A network trained on RGB in -1 to 1, as many fine-tuned ones are."""
     v1.save_weights(tmp_path / "a.weights.h5")
