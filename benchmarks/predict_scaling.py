@@ -33,13 +33,12 @@ class Link(NamedTuple):
     message_seconds: float
 
 
-# Float32, 2 cores of an AMD EPYC (AVX2). The sources of the seconds: the median of 67 log lines of 200 steps each, in a
-# run of the recipe beside other programs; results/2026-11-22-input-step.json, a ready batch; and
-# results/2026-11-24-resnet_v2_152.json, forward_backward, which leaves out the update.
+# Float32, 2 cores of an AMD EPYC (AVX2), medians of 2026-11-27. The sources, in results/: -input-pipeline.json, -v1_5-
+# train.json, and -resnet_v2_152.json, forward_backward, which leaves out the update.
 NETWORKS = (
-    Network("resnet_cifar_v1_20", 64, 269_722, 64 / 299.70),
-    Network("resnet_v1_50", 32, 25_557_032, 32 / 4.4168),
-    Network("resnet_v2_152", 32, 60_236_904, 18.527),
+    Network("resnet_cifar_v1_20", 128, 269_722, 128 / 464.42),
+    Network("resnet_v1_50", 16, 25_557_032, 2.3152),
+    Network("resnet_v2_152", 32, 60_236_904, 12.697),
 )
 
 

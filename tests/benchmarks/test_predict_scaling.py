@@ -27,13 +27,17 @@ def test_the_formula_by_hand():
 
 
 def test_the_sources_are_the_committed_measurements():
-    (step,) = rows_of("2026-11-22-input-step.json")
     networks = {network.name: network for network in predict_scaling.NETWORKS}
-    ready = statistics.median(step["images_per_second"]["ready"])
-    assert networks["resnet_v1_50"].step_seconds == pytest.approx(32 / ready, rel=1e-4)
-    row = next(row for row in rows_of("2026-11-24-resnet_v2_152.json") if row["pass"] == "forward_backward")
-    assert networks["resnet_v2_152"].step_seconds == pytest.approx(row["statistics"]["median"], rel=1e-4)
-    assert networks["resnet_v2_152"].parameters == row["parameters"]
+    small = next(row for row in rows_of("2026-11-27-input-pipeline.json") if row["measure"] == "cifar")
+    name, batch_size = small["setup"]["model"], small["setup"]["batch_size"]
+    pace = statistics.median(small["images_per_second"][name])
+    assert networks[name].step_seconds == pytest.approx(batch_size / pace, rel=1e-4)
+    assert networks[name].batch_size == batch_size
+    rows = [*rows_of("2026-11-27-v1_5-train.json"), *rows_of("2026-11-27-resnet_v2_152.json")]
+    for name, timed in (("resnet_v1_50", "train_step"), ("resnet_v2_152", "forward_backward")):
+        row = next(row for row in rows if (row["model"], row["pass"]) == (name, timed))
+        assert networks[name].step_seconds == pytest.approx(statistics.median(row["step_seconds"]), rel=1e-4)
+        assert (networks[name].parameters, networks[name].batch_size) == (row["parameters"], row["batch_size"])
     rows = {(row["workers"], row["megabytes"]): row for row in rows_of("2026-11-24-all-reduce.json")}
     loopback = predict_scaling.links()[0]
     assert loopback.message_seconds * 2 == statistics.median(rows[2, 0.004]["seconds"])

@@ -124,7 +124,7 @@ def test_rows_in_rounds_are_compared(files):
 
 
 def test_files_that_are_committed_of_several_scripts(tmp_path):
-    names = ("2026-11-24-resnet_v2_152.json", "2026-11-27-input-pipeline.json")
+    names = ("2026-11-27-resnet_v2_152.json", "2026-11-27-input-pipeline.json")
     figures = ("roofline-1", "spread", "steps", "turns-1", "turns-2")
     page = benchmark_report.write([RESULTS / name for name in names], tmp_path / "all.html")
     names = {"all.html"} | {f"all-{figure}.png" for figure in figures}
