@@ -12,7 +12,7 @@ from training.recipes import config_of_recipe
 
 
 def main(config):
-    """Trains; returns 130 when interrupted."""
+    """Trains; returns 130 when interrupted, and LOST when another worker was."""
     if config.max_restarts:
         from training.restarts import run_again_and_again
 
@@ -20,13 +20,15 @@ def main(config):
     from nets import checkpoints
     from training.evaluation import describe
     from training.loop import train
+    from training.workers import LOST
 
     result = train(config)
     if not result.finished:
         saved = f"saved {result.checkpoint}" if result.checkpoint else "nothing to save yet"
-        print(f"interrupted at step {result.step} of {result.total_steps}; {saved}")
+        who = "interrupted" if result.asked else "another worker was interrupted"
+        print(f"{who} at step {result.step} of {result.total_steps}; {saved}")
         print("the same command goes on from there")
-        return 130
+        return 130 if result.asked else LOST
     pace = f", {result.images_per_second:.0f} images/s in training" if result.images_per_second else ""
     print(f"checkpoint {result.checkpoint}{pace}")
     print(describe(result.evaluation))

@@ -16,6 +16,7 @@ directory without a row works as well, with general defaults.
 import dataclasses
 import glob
 import json
+import os
 from pathlib import Path
 
 from command_line import UserError
@@ -139,6 +140,24 @@ class Dataset:
         if sorted(names) == sorted(theirs):
             raise UserError(f"{text}: the same labels in another order; mend class_names in its {DESCRIPTION_FILE}")
         return text
+
+    def fingerprint(self, splits):
+        """What tells two data sets apart without reading them, a JSON-able dict.
+
+        Args:
+          splits: Names of the splits that count.
+        Returns:
+          Name, class names and, of each split, how many records and the names and bytes of its files.
+        Raises:
+          UserError: As `files`.
+        """
+        files = {} if self.synthetic else {split: self.files(split) for split in splits}
+        return {
+            "name": self.name,
+            "class_names": list(self.class_names),
+            "records": {split: self.num_records(split) for split in splits},
+            "files": {split: [[Path(path).name, os.path.getsize(path)] for path in files[split]] for split in files},
+        }
 
     def num_records(self, split):
         """Records that dataset.json promises; UserError for a split that it does not list."""

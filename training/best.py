@@ -41,7 +41,7 @@ def keep(run_folder, prefix, step, result, metric, split):
       split: The split that was evaluated; scores of two splits are not compared, and the latest split counts.
 
     Returns:
-      Whether it is the best now.
+      Whether it is the best now; one that is deleted meanwhile, where this is not the run's own process, is not.
     """
     prefix, folder = pathlib.Path(prefix), pathlib.Path(run_folder) / FOLDER
     best = read(run_folder)
@@ -50,8 +50,14 @@ def keep(run_folder, prefix, step, result, metric, split):
         return False
     folder.mkdir(exist_ok=True)
     # The index last: what lacks it is no checkpoint.
-    for path in sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == ".index"):
-        _link(path, folder / path.name)
+    files = sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == ".index")
+    try:
+        for path in files:
+            _link(path, folder / path.name)
+    except FileNotFoundError:
+        files = []
+    if not files:
+        return False
     shutil.copyfile(prefix.parent / checkpoints.DESCRIPTION, folder / checkpoints.DESCRIPTION)
     tf.compat.v1.train.update_checkpoint_state(os.path.abspath(folder), prefix.name, [prefix.name])
     scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}

@@ -12,11 +12,14 @@ LENGTHS = (
     ("eval_every_epochs", "eval_every_steps"),
 )
 
+# The first takes precedence.
+RUN_LENGTHS = ("max_number_of_steps", "num_epochs")
+
 _AT_LEAST_1 = (
     "batch_size",
     "train_image_size",
     "log_every_n_steps",
-    "max_to_keep",
+    "keep_checkpoints",
     "max_number_of_steps",
     "dataset_num_private_threads",
     "base_batch_size",
@@ -32,6 +35,7 @@ _ABOVE_0 = (
     "opt_epsilon",
     "clip_gradient_norm",
     "lars_eta",
+    "adagrad_initial_accumulator_value",
 )
 _AT_LEAST_0 = (
     "warmup_epochs",
@@ -47,7 +51,6 @@ _AT_LEAST_0 = (
     "rand_augment_layers",
     "mixup_alpha",
     "cutmix_alpha",
-    "adagrad_initial_accumulator_value",
     "ftrl_initial_accumulator_value",
     "ftrl_l1",
     "ftrl_l2",
@@ -62,6 +65,52 @@ _UNDER_1 = (
     "adadelta_rho",
     "moving_average_decay",
 )
+
+
+_MOMENTUM, _ADAM = ("momentum", "lars"), ("adam", "adamw")
+# What only some schedules and rules heed.
+_HEEDED_BY = {
+    "learning_rate_decay_type": {
+        "learning_rate_decay_factor": ("step", "exponential"),
+        **dict.fromkeys(LENGTHS[1], ("exponential",)),
+        **dict.fromkeys(LENGTHS[2], ("step",)),
+        "end_learning_rate": ("polynomial", "cosine"),
+    },
+    "optimizer": {
+        **dict.fromkeys(("momentum", "nesterov"), _MOMENTUM),
+        **dict.fromkeys(("adam_beta1", "adam_beta2"), _ADAM),
+        "opt_epsilon": (*_ADAM, "adadelta", "rmsprop"),
+        **dict.fromkeys(("rmsprop_momentum", "rmsprop_decay"), ("rmsprop",)),
+        "adadelta_rho": ("adadelta",),
+        "adagrad_initial_accumulator_value": ("adagrad",),
+        **dict.fromkeys(
+            ("ftrl_learning_rate_power", "ftrl_initial_accumulator_value", "ftrl_l1", "ftrl_l2"), ("ftrl",)
+        ),
+        "lars_eta": ("lars",),
+    },
+}
+
+
+def without_effect(given, resolved):
+    """What was given and does nothing.
+
+    Args:
+      given: The TrainConfig of the flags.
+      resolved: What `config.resolve` made of it.
+
+    Returns:
+      A list of texts, such as "--nesterov has no effect with --optimizer=sgd (it is of momentum, lars)".
+    """
+    defaults = type(given)()
+    texts = []
+    for chooser, flags in _HEEDED_BY.items():
+        choice = getattr(resolved, chooser)
+        for name, choices in flags.items():
+            if getattr(given, name) != getattr(defaults, name) and choice not in choices:
+                texts.append(f"--{name} has no effect with --{chooser}={choice} (it is of {', '.join(choices)})")
+    if given.update_frozen_batch_norm and not (given.fine_tune or given.trainable_scopes):
+        texts.append("--update_frozen_batch_norm has no effect where --fine_tune and --trainable_scopes freeze nothing")
+    return texts
 
 
 def check_given(config):

@@ -157,7 +157,8 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the activations; auto takes bfloat16 or float16 where the machine is faster in it."""
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "parameter_server"] = "auto"
-    """Over what a batch is divided: several workers, several GPUs, or nothing; auto sees what there is."""
+    """Over what a batch is divided: several workers, several GPUs, or nothing; auto sees what there is, and
+    parameter_server is refused, since no such run can be repeated."""
     num_gpus: int | None = None
     """GPUs that this process takes (all)."""
     worker_hosts: str | None = None
@@ -181,12 +182,13 @@ class TrainConfig:
     stop_at_top_1: float | None = None
     """Share of right answers in an evaluation at which the run ends early (None: never)."""
     recalibrate_batch_norm: int = 0
-    """Training images on which batch norm's statistics are measured anew after the last step; 0 for none."""
+    """Training images on which batch norm's statistics are measured anew after the last step; 0 for none. A run that
+    has ended without is taken up for it by the same command with this flag."""
     log_every_n_steps: int = 10
     """Steps between two log lines and two points of the curves."""
     save_interval_secs: float = 600.0
     """Seconds between two checkpoints; each evaluation and the end of the run save too."""
-    max_to_keep: int = 5
+    keep_checkpoints: int = 5
     """Checkpoints kept."""
     profile_steps: tuple[int, int] | None = None
     """First and last step that TensorFlow's profiler traces, for TensorBoard, such as 20 25."""
@@ -228,9 +230,10 @@ RESUMABLE = {
     "eval_every_steps",
     "best_metric",
     "stop_at_top_1",
+    "recalibrate_batch_norm",
     "log_every_n_steps",
     "save_interval_secs",
-    "max_to_keep",
+    "keep_checkpoints",
     # The batches are the same wherever they are made, and however many share them.
     "strategy",
     *OF_ONE_WORKER,

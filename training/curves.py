@@ -13,18 +13,21 @@ TRAIN, EVALUATION = "train", "evaluation"
 def read(folder):
     """The rows of a run's folder, a list of dicts in the order of writing; [] without the file.
 
+    Of a network that was scored once more, with norms measured anew, the last row counts.
+
     Rows of kind "train" hold the means over the last `steps` steps: step, steps, loss, cross_entropy, top_1,
     learning_rate, images_per_second (None when not known). Rows of kind "evaluation" hold step, split, count, top_1,
     top_5, cross_entropy. Both hold `seconds`, which `Meter.take_seconds` gave since the row before.
     """
-    path, rows = pathlib.Path(folder) / FILE, []
+    path, rows = pathlib.Path(folder) / FILE, {}
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:  # Cut off by the end of a process.
                 break
-    return rows
+            rows[_key(row)] = row
+    return list(rows.values())
 
 
 class Curves:
@@ -39,7 +42,7 @@ class Curves:
         """
         self._path = pathlib.Path(folder) / FILE
         rows = [row for row in read(folder) if row["step"] <= first_step]
-        self._held = {_key(row) for row in rows}
+        self._held = {_key(row): row for row in rows}
         text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if self._path.exists() and self._path.read_text(encoding="utf-8") != text:
             part = self._path.with_name(f".{FILE}.part")
@@ -60,9 +63,10 @@ class Curves:
     def _add(self, kind, step, **values):
         """Adds a row, unless the run has it already, as where its last network is scored once more."""
         row = {"kind": kind, "step": step, **values}
-        if _key(row) in self._held:
+        held = self._held.get(_key(row))
+        if held and (kind == TRAIN or held | {"seconds": row["seconds"]} == row):
             return
-        self._held.add(_key(row))
+        self._held[_key(row)] = row
         with naming_what_cannot_be_written(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(f"{json.dumps(row)}\n")
 

@@ -69,6 +69,28 @@ def make_strategy(config, workers, flags):
     return workers.strategy
 
 
+def images_at_once(config, strategy):
+    """The images that one device holds at a time, in training as in evaluation.
+
+    Args:
+      config: A resolved TrainConfig.
+      strategy: As `make_strategy` makes it.
+
+    Raises:
+      UserError: If a batch cannot be divided so.
+    """
+    replicas, parts = strategy.num_replicas_in_sync, config.gradient_accumulation_steps
+    own, left = divmod(config.batch_size, replicas)
+    if left:
+        raise UserError(f"--batch_size is {config.batch_size}, expected a multiple of the {replicas} devices")
+    if own % parts:
+        raise UserError(
+            f"--gradient_accumulation_steps is {parts}, expected a divisor of the {own} images that a device takes of "
+            "a batch; change it or --batch_size"
+        )
+    return own // parts
+
+
 def distribute(strategy, workers, batches):
     """An iterable of what each device of this process gets of its batches.
 

@@ -87,6 +87,7 @@ class Scorer:
 
     Attributes:
       split: The split.
+      best_metric: What the run that is scored calls best.
       how: JSON-able; checkpoints that were scored with an equal one can be compared.
     """
 
@@ -116,9 +117,10 @@ class Scorer:
         precision = devices.resolve_precision(config.precision)
         self._model = nets_factory.create_described(settings, prefix, precision)
         self._size = size = described["image_size"] or dataset.row.image_size or self._model.default_image_size
-        family = preprocessing.find_family(described["preprocessing"])
-        self._preprocess = preprocessing.Preprocess(family, size, size)
+        self._family = preprocessing.find_family(described["preprocessing"])
+        self._preprocess = preprocessing.Preprocess(self._family, size, size)
         self._evaluator = Evaluator(self._model)
+        self.best_metric = described["training"].get("best_metric", "top_1")
         self.how = {
             "dataset": dataset.name,
             "dataset_dir": described["dataset_dir"] and str(described["dataset_dir"]),
@@ -193,24 +195,26 @@ class Scorer:
                 f"--recalibrate_batch_norm needs the batches of the training, but no {checkpoints.DESCRIPTION} beside "
                 f"{prefix} says how it was trained; leave the flag out"
             )
-        dataset, recorded = self._dataset, self._described["preprocessing"]
+        dataset, threads = self._dataset, self._config.dataset_num_private_threads
         # What is scored counts, where flags of the evaluator say otherwise than those of the training.
         flags = dataclasses.replace(
             from_json(self._described["training"]),
-            preprocessing_name=recorded["name"],
+            preprocessing_name=self._family.name,
             train_image_size=self._size,
             labels_offset=self._described["labels_offset"],
             # Its machines may have gone with the run; the batches are the same without.
             data_service_address=None,
+            dataset_num_private_threads=threads,
         )
         step = int(checkpoints.reader(prefix).get_tensor("global_step"))
         with records.explain_errors(dataset, flags.dataset_split_name, flags.labels_offset):
-            batches = Input(flags, dataset, recorded if "image_size" in recorded else None).training_batches(step)
+            batches = Input(flags, dataset, self._family.settings(self._size)).training_batches(step)
             statistics, count = recalibration.estimate(
                 self._model,
                 (images for images, _ in batches),
                 self._config.recalibrate_batch_norm,
                 fine_tuning.mode_of_norms(flags, self._model),
+                flags.gradient_accumulation_steps,
             )
         for name, value in statistics.items():
             self._model.variables_by_name[name].assign(value)

@@ -15,7 +15,12 @@ _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def check(config):
-    """Raises a UserError for flags that do nothing without another."""
+    """Raises a UserError for flags that do nothing without another, or undo it."""
+    if config.checkpoint_path is not None and config.optimizer == "ftrl":
+        raise UserError(
+            "--optimizer=ftrl computes weights from sums that begin at 0, so that those of --checkpoint_path would be "
+            "gone after one step; take another optimizer"
+        )
     if config.checkpoint_path is None:
         for name in ("fine_tune", "checkpoint_exclude_scopes", "ignore_missing_vars"):
             if getattr(config, name):
@@ -64,8 +69,12 @@ def mode_of_norms(config, model):
     return lambda scope: any(f"{scope}/{name}".startswith(scopes) for name in _NORM)
 
 
-def source_settings(config):
-    """The network's settings that the source's model.json records, {} without one; warns of another preprocessing.
+def source_description(config):
+    """What the source's model.json says of network and preprocessing, {} without one; warns of another preprocessing.
+
+    Returns:
+      A dict: "network", settings of `nets_factory.create_model`; "preprocessing", its name and numbers as
+      `preprocessing.from_settings` takes them, where its name is that of this run.
 
     Raises:
       UserError: If there is no checkpoint there, or it is one of another network.
@@ -76,7 +85,8 @@ def source_settings(config):
     if not (prefix.parent / checkpoints.DESCRIPTION).exists():
         return {}
     description = checkpoints.read_description(prefix)
-    network, preprocessing = description["network"], description["preprocessing"]["name"]
+    network, recorded = description["network"], description["preprocessing"]
+    preprocessing = recorded["name"]
     if network["model_name"] != config.model_name:
         raise UserError(
             f"--model_name is {config.model_name}, but {prefix} is a {network['model_name']}; give the same name"
@@ -87,7 +97,10 @@ def source_settings(config):
             f"{config.preprocessing_name}; --preprocessing_name={preprocessing} would feed it as it was",
             file=sys.stderr,
         )
-    return network
+        return {"network": network}
+    if config.use_grayscale != (recorded.get("channels", 3) == 1):
+        return {"network": network}
+    return {"network": network, "preprocessing": recorded}
 
 
 def restore(config, model, folder):
@@ -99,7 +112,7 @@ def restore(config, model, folder):
       folder: The run's folder, which gets REPORT.
 
     Returns:
-      A line of counts.
+      A line of counts, with the scopes of what was not restored or stays as it is.
 
     Raises:
       UserError: If the checkpoint lacks a variable or has another shape of it; the message names the flag that helps.
@@ -141,9 +154,18 @@ def restore(config, model, folder):
         )
     what = "moving averages of variables" if averages else "variables"
     return (
-        f"from {prefix}: {len(found)} {what} restored, {len(report['new']) + len(missing)} begin anew, "
-        f"{len(report['skipped'])} of the file not used, {len(report['frozen'])} frozen; {folder / REPORT} names them"
+        f"from {prefix}: {len(found)} {what} restored, {_counted(report['new'] + missing)} begin anew, "
+        f"{_counted(report['skipped'], variables)} of the file not used, {_counted(report['frozen'])} frozen; "
+        f"{folder / REPORT} names each"
     )
+
+
+def _counted(names, variables=(), most=6):
+    """How many, and in which scopes, or which slots of variables: "3 (resnet_v1_50/logits, Momentum)"."""
+    slots = {name: name.rpartition("/")[2] for name in names if name.rpartition("/")[0] in variables}
+    scopes = list(dict.fromkeys(slots.get(name) or "/".join(name.split("/")[:2]) for name in names))
+    listed = ", ".join(scopes[:most]) + (f" and {len(scopes) - most} more" if len(scopes) > most else "")
+    return f"{len(names)} ({listed})" if names else "0"
 
 
 def _excluded(config, model):

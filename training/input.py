@@ -81,7 +81,7 @@ class Input:
             **self._part,
         )
 
-    def evaluation_batches(self):
+    def evaluation_batches(self, batch_size):
         """As `records.evaluation_batches`."""
         config = self._config
         size = config.train_image_size
@@ -89,7 +89,7 @@ class Input:
             self._dataset,
             config.eval_split_name,
             preprocessing.Preprocess(self._family, size, size),
-            config.batch_size,
+            batch_size,
             config.labels_offset,
             config.dataset_num_private_threads,
             **self._part,

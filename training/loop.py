@@ -7,6 +7,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -14,9 +15,8 @@ import tensorflow as tf
 from command_line import UserError
 from data import records
 from nets import checkpoints, nets_factory
-from training import best, building, devices, fine_tuning, recalibration, run_description
+from training import best, building, checks, curves, devices, fine_tuning, recalibration, run_description, same_run
 from training import config as configs
-from training.curves import Curves
 from training.evaluation import Evaluator
 from training.input import Input, open_data
 from training.interrupts import StopRequest
@@ -37,6 +37,7 @@ class TrainResult(NamedTuple):
       step: Steps done in all.
       total_steps: Steps of the run; more than `step` when it was interrupted, or was good enough early.
       finished: Whether nothing is left to do: all steps are done, or --stop_at_top_1 was reached.
+      asked: Whether a signal to this process ended it, not one to another worker.
       checkpoint: Prefix of the last checkpoint; None when the run was interrupted before its first step.
       evaluation: The result of the evaluation after that step, as `Evaluator.evaluate`'s; None in an interrupted run.
       images_per_second: Of the training steps of this process but the first, which traces the network; evaluation and
@@ -46,6 +47,7 @@ class TrainResult(NamedTuple):
     step: int
     total_steps: int
     finished: bool
+    asked: bool
     checkpoint: str | None
     evaluation: dict | None
     images_per_second: float | None
@@ -71,16 +73,26 @@ def train(config):
         devices.make_strategy(config, workers, shared_flags)
     network = nets_factory.find_network(config.model_name)
     dataset = open_data(config, network)
-    config = configs.resolve(config, dataset, network)
+    given, config = config, configs.resolve(config, dataset, network)
+    for text in checks.without_effect(given, config) if workers.is_chief else ():
+        print(f"warning: {text}", file=sys.stderr)
     # On record is what it came to: taken up elsewhere, a run must not go on in another precision without a word.
     config = dataclasses.replace(config, precision=devices.resolve_precision(config.precision))
+    with workers.explain_losses():
+        same_run.check_workers(workers, dataset, config)
     with (
         workers.explain_losses(),
         _place_of(workers, config.train_dir) as path,
-        RunFolder(path, config.max_to_keep, is_ours=workers.is_chief) as folder,
+        RunFolder(path, config.keep_checkpoints, is_ours=workers.is_chief) as folder,
         StopRequest() as stop,
     ):
-        result = _Run(config, dataset, folder, stop, workers).run()
+        run = _Run(config, dataset, folder, stop, workers)
+        try:
+            result = run.run()
+        except UserError:
+            if folder.is_ours and curves.read(folder.path):
+                _write_report(folder.path)  # Of a run that diverged it is wanted most.
+            raise
         if result.step and folder.is_ours:
             _write_report(folder.path)
         return result
@@ -117,26 +129,22 @@ class _Run:
         self._workers = workers
         self._class_names = list(dataset.class_names[config.labels_offset :])
         self._image_count = dataset.num_records(config.dataset_split_name)
-        self._steps_per_epoch = self._image_count / config.batch_size
-        self._total_steps = config.max_number_of_steps or math.ceil(config.num_epochs * self._steps_per_epoch)
+        # Exact: in floats 15 epochs of 50,000 images in batches of 48 are a step more than they are.
+        self._steps_per_epoch = Fraction(self._image_count, config.batch_size)
+        self._total_steps = config.max_number_of_steps or math.ceil(
+            Fraction(str(config.num_epochs)) * self._steps_per_epoch
+        )
         self._strategy = workers.strategy
-        replicas = self._strategy.num_replicas_in_sync
-        if config.batch_size % replicas:
-            raise UserError(f"--batch_size is {config.batch_size}, expected a multiple of the {replicas} devices")
-        parts = config.gradient_accumulation_steps
-        if config.batch_size // replicas % parts:
-            raise UserError(
-                f"--gradient_accumulation_steps is {parts}, expected a divisor of the {config.batch_size // replicas} "
-                "images that a device takes of a batch; change it or --batch_size"
-            )
-        before = workers.from_chief(self._description_of_earlier_run)
+        self._images_at_once = devices.images_at_once(config, self._strategy)
+        before = workers.from_chief(lambda: same_run.earlier_description(folder, dataset, config))
         if not before and folder.is_ours:
             best.forget(folder.path)
-        self._input = Input(config, dataset, before and before["preprocessing"], workers.index, workers.count)
-        settings = before["network"] if before else workers.from_chief(lambda: fine_tuning.source_settings(config))
+        source = before or workers.from_chief(lambda: fine_tuning.source_description(config)) or {}
+        recorded, settings = source.get("preprocessing"), source.get("network", {})
+        self._input = Input(config, dataset, recorded, workers.index, workers.count)
         with self._strategy.scope():
             self._model = building.make_model(config, len(self._class_names), self._input.channels, settings)
-        self._schedule = make_schedule(config, self._total_steps, self._steps_per_epoch)
+        self._schedule = make_schedule(config, self._total_steps, float(self._steps_per_epoch))
         self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
         self._evaluator = SharedEvaluator(self._model, workers) if workers.count > 1 else Evaluator(self._model)
@@ -155,12 +163,13 @@ class _Run:
         meter = Meter(first_step, self._total_steps, self._config.batch_size)
         profile = Profile(self._config.profile_steps, self._total_steps, self._folder.path)
         batches = self._input.training_batches(first_step)
-        batches = iter(devices.distribute(self._strategy, self._workers, batches))
+        self._batches = iter(devices.distribute(self._strategy, self._workers, batches))
         is_chief = self._workers.is_chief
         writer = tf.summary.create_file_writer(str(self._folder.path))
         with Progress(first_step, self._total_steps, is_shown=is_chief) as progress, writer.as_default(), profile:
             self._begin(first_step, progress)
-            check = recalibration.ModeCheck(self._workers, self._config.batch_size)
+            parts = self._config.gradient_accumulation_steps
+            check = recalibration.ModeCheck(self._workers, self._config.batch_size, parts)
             prefix, evaluation = self._folder.newest(), None
             (stop,) = self._workers.agree(self._stop)
             if self._workers.from_chief(lambda: self._is_to_be_scored_first(first_step)) and not stop:
@@ -169,7 +178,7 @@ class _Run:
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
             while not (self._is_finished(step, evaluation) or stop):
                 meter.enter("input")
-                batch = self._next(batches)
+                batch = self._next()
                 meter.enter("step")
                 with profile.step(step + 1):
                     metrics = self._step.step(*batch)
@@ -180,9 +189,6 @@ class _Run:
                 progress.step(step)
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
                     self._log(step, meter, progress)
-                if step == self._total_steps and self._config.recalibrate_batch_norm:
-                    meter.enter("evaluation")
-                    self._recalibrate(batches, progress)
                 due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
                 is_late = is_chief and time.monotonic() - saved_at > self._config.save_interval_secs
                 stop, is_late = self._workers.agree(self._stop, is_late)
@@ -198,7 +204,8 @@ class _Run:
                 prefix = self._save(step, meter)
             finished = evaluation is not None and self._is_finished(step, evaluation)
             if finished and not self._config.recalibrate_batch_norm:
-                warning = check.warning(self._evaluator)
+                with self._evaluation.averages_in_place():
+                    warning = check.warning(self._evaluator)
                 if warning and is_chief:
                     print(warning, file=sys.stderr)
             if step > first_step:
@@ -207,7 +214,7 @@ class _Run:
         self._folder.wait()
         # The chief's folder holds it, whoever says so.
         prefix = self._workers.from_chief(lambda: prefix and str(prefix))
-        return TrainResult(step, self._total_steps, finished, prefix, evaluation, pace)
+        return TrainResult(step, self._total_steps, finished, bool(self._stop), prefix, evaluation, pace)
 
     def _begin(self, first_step, progress):
         """Says what begins, notes it in the folder, and takes up the curves."""
@@ -215,7 +222,7 @@ class _Run:
             self._model,
             first_step=first_step,
             total_steps=self._total_steps,
-            steps_per_epoch=self._steps_per_epoch,
+            steps_per_epoch=float(self._steps_per_epoch),
             train_images=self._image_count,
             devices=self._strategy.num_replicas_in_sync,
         )
@@ -224,7 +231,7 @@ class _Run:
             progress.say(self._origin)
         if first_step < self._total_steps:
             run_description.write(self._folder.path, description)
-        self._curves = Curves(self._folder.path, first_step)
+        self._curves = curves.Curves(self._folder.path, first_step)
 
     def _restore(self, before):
         """Takes the values to begin with from a checkpoint, if there is one; a new run's line on what it took."""
@@ -246,10 +253,10 @@ class _Run:
             return self._evaluation.is_good_enough(noted)
         return self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
 
-    def _next(self, batches):
+    def _next(self):
         with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
             try:
-                return next(batches)
+                return next(self._batches)
             except StopIteration:
                 # Training batches are endless, unless other machines make them.
                 raise UserError(
@@ -258,35 +265,34 @@ class _Run:
                 ) from None
 
     def _evaluate(self, step, prefix, meter, progress):
+        """Scores the network, after the last step with what --recalibrate_batch_norm asks for; None when stopped."""
+        recalibrated = self._config.recalibrate_batch_norm if step >= self._total_steps else 0
         meter.enter("evaluation")
+        if recalibrated and not self._evaluation.is_recalibrated(step):
+            if not self._evaluation.recalibrate(self._model, self._values, self._local_images(), progress):
+                return None
+            prefix = self._save(step, meter)
+            meter.enter("evaluation")
         result = self._evaluation.run(
-            self._dataset, self._input.evaluation_batches, self._class_names, step, prefix, progress
+            self._dataset,
+            self._input.evaluation_batches,
+            self._images_at_once,
+            self._class_names,
+            step,
+            prefix,
+            progress,
         )
         if result is not None:
             self._curves.add_evaluation(step, self._config.eval_split_name, result, meter.take_seconds())
-            self._folder.note(step, result, self._is_finished(step, result))
+            self._folder.note(step, result, self._is_finished(step, result), recalibrated)
             if step < self._total_steps and self._evaluation.is_good_enough(result):
                 progress.say(f"--stop_at_top_1={self._config.stop_at_top_1} is reached")
         return result
 
-    def _recalibrate(self, batches, progress):
-        """Measures batch norm's statistics anew, on the batches that would come next."""
-        mode = fine_tuning.mode_of_norms(self._config, self._model)
-        with self._evaluation.averages_in_place():
-            own_count = math.ceil(self._config.recalibrate_batch_norm / self._workers.count)
-            statistics, count = recalibration.estimate(self._model, self._local_images(batches), own_count, mode)
-        # Each worker has taken as many images as the others.
-        totals = self._workers.sum(list(statistics.values()))
-        count *= self._workers.count
-        for name, total in zip(statistics, totals, strict=True):
-            value = total / self._workers.count
-            # What is evaluated gets them; the statistics of the weights are not those of their averages.
-            self._values[f"{name}{checkpoints.AVERAGE}" if self._averages else name].assign(value)
-        progress.say(f"batch norm's statistics measured anew on {count} training images")
-
-    def _local_images(self, batches):
+    def _local_images(self):
+        """The images of the batches that would come next, of each device of this process."""
         while True:
-            yield from self._strategy.experimental_local_results(self._next(batches)[0])
+            yield from self._strategy.experimental_local_results(self._next()[0])
 
     def _save(self, step, meter):
         """Saves, but nothing that is spoilt: a run can always go on from the newest checkpoint of its folder."""
@@ -294,6 +300,7 @@ class _Run:
         meter.enter("checkpoint")
         values = self._model.variables_by_name.values()
         if not all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values):
+            self._record(step, meter)
             raise self._diverged("a weight or a moving average is not finite", step)
         return self._folder.save(step, self._values)
 
@@ -301,6 +308,8 @@ class _Run:
         losses = meter.losses_since_log()
         for step_of_loss, loss in enumerate(losses, start=step - len(losses) + 1):
             if not math.isfinite(loss):
+                meter.forget_all_but(step_of_loss - 1 - (step - len(losses)))
+                self._record(step_of_loss - 1, meter)
                 raise self._diverged(f"the loss is {loss}", step_of_loss)
 
     def _diverged(self, finding, step):
@@ -316,6 +325,12 @@ class _Run:
 
     def _log(self, step, meter, progress):
         self._check_losses(step, meter)  # On a device that is still at work this waits for its steps.
+        progress.log(step, self._record(step, meter))
+
+    def _record(self, step, meter):
+        """Adds the steps since the last log line, if there are any, to the curves; returns what was meter.Measured."""
+        if not meter.losses_since_log():
+            return None
         meter.enter("summary")
         measured = meter.take(step)
         for name, value in measured.metrics.items():
@@ -323,7 +338,7 @@ class _Run:
         if measured.images_per_second:
             tf.summary.scalar("train/images_per_second", measured.images_per_second, step)
         self._curves.add_training(step, measured)
-        progress.log(step, measured)
+        return measured
 
     def _description(self):
         """What model.json holds; see `checkpoints.read_description`."""
@@ -334,20 +349,3 @@ class _Run:
             "label_names": self._class_names,
             "training": configs.to_json(self._config),
         }
-
-    def _description_of_earlier_run(self):
-        """The description of the run that the folder's checkpoint comes from, or None without a checkpoint.
-
-        Raises:
-          UserError: If that was another run than this one.
-        """
-        if self._folder.newest() is None:
-            return None
-        description = checkpoints.read_description(self._folder.path)
-        different = configs.differences(description.get("training", {}), self._config)
-        if different:
-            raise UserError(
-                f"{self._folder.path} holds another run: {'; '.join(different)}. Give the same flags to go on with it, "
-                "or another --train_dir"
-            )
-        return description

@@ -1,7 +1,8 @@
 """How the workers of a run meet before TensorFlow connects them, since it would wait for a missing one without a word.
 
-The chief listens on its own address. Each other worker calls, says who it is and with which flags it was started, and
-waits for the answer: the chief lets all go at once, or tells all who is missing or does not fit.
+Each worker listens on its own address, as TensorFlow will. All but the chief call the chief's, say who they are and
+with which flags they were started, and wait for the answer: the chief lets all go at once, or tells all who is missing,
+does not fit, or cannot be reached where the others will look for it.
 """
 
 import contextlib
@@ -36,15 +37,8 @@ def meet(workers, flags, timeout_secs):
 
 def _receive(workers, flags, deadline, timeout_secs):
     """The chief's part; returns what is wrong, or None."""
-    host, _, port = workers.addresses[0].rpartition(":")
     with contextlib.ExitStack() as stack:
-        try:
-            # Of all of this machine's addresses: its name for the others may not be one of its own.
-            family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-            server = socket.create_server(("", int(port)), family=family, backlog=workers.count)
-            listener = stack.enter_context(server)
-        except OSError as error:
-            return f"the chief cannot listen at {workers.addresses[0]}: {error}; name another port in every worker"
+        listener = stack.enter_context(_listen(workers))
         missing, callers, fault = set(range(1, workers.count)), [], None
         while missing and not fault:
             left = deadline - time.monotonic()
@@ -60,7 +54,7 @@ def _receive(workers, flags, deadline, timeout_secs):
                     # Not one of ours, or one that died at once.
                     continue
                 callers.append(caller)
-                fault = _misfit(workers, flags, hello)
+                fault = _misfit(workers, flags, hello) or _unreachable(workers, hello["index"], min(10.0, left))
                 missing.discard(hello["index"])
         for caller in callers:
             with contextlib.suppress(OSError):
@@ -70,20 +64,49 @@ def _receive(workers, flags, deadline, timeout_secs):
 
 def _call(workers, flags, deadline, timeout_secs):
     """The part of all others; returns what is wrong, or None."""
-    host, _, port = workers.addresses[0].rpartition(":")
     hello = {"index": workers.index, "addresses": workers.addresses, "flags": flags}
-    while (left := deadline - time.monotonic()) > 0:
-        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), left) as chief:
-            chief.sendall(json.dumps(hello).encode() + b"\n")
-            # The chief's own clock may have begun later; what it says is worth a little more time.
-            answer = _read(chief, left + 5.0)
-            if answer is not None:
-                return answer["fault"]
-        time.sleep(_BETWEEN_CALLS_SECS)
+    with _listen(workers):
+        while (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(OSError), _connect(workers.addresses[0], left) as chief:
+                chief.sendall(json.dumps(hello).encode() + b"\n")
+                # The chief's own clock may have begun later; what it says is worth a little more time.
+                answer = _read(chief, left + 5.0)
+                if answer is not None:
+                    return answer["fault"]
+            time.sleep(_BETWEEN_CALLS_SECS)
     return (
         f"the chief, worker 0 ({workers.addresses[0]}), did not answer within {timeout_secs:g} s; start it, or raise "
         "--worker_timeout_secs"
     )
+
+
+def _listen(workers):
+    """A socket that listens at this worker's address; TensorFlow, which comes after, would not say what is wrong."""
+    address = workers.addresses[workers.index]
+    host, _, port = address.rpartition(":")
+    # Of all of this machine's addresses: its name for the others may not be one of its own.
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server(("", int(port)), family=family, backlog=workers.count)
+    except OSError as error:
+        who = "the chief" if workers.is_chief else f"worker {workers.index}"
+        raise UserError(f"{who} cannot listen at {address}: {error}; name another port in every worker") from error
+
+
+def _connect(address, timeout_secs):
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout_secs)
+
+
+def _unreachable(workers, index, timeout_secs):
+    try:
+        _connect(workers.addresses[index], timeout_secs).close()
+    except OSError as error:
+        return (
+            f"worker {index} came, but the chief cannot reach {workers.addresses[index]}: {error}; open the port "
+            "between the machines, or mend the address in every worker"
+        )
+    return None
 
 
 def _misfit(workers, flags, hello):

@@ -65,6 +65,10 @@ class Meter:
         """The loss of each step since the last call of `take`."""
         return [float(metrics["loss"]) for metrics in self._metrics]
 
+    def forget_all_but(self, count):
+        """Keeps of the steps since the last call of `take` the first ones only."""
+        del self._metrics[count:]
+
     def take(self, step):
         """Returns what was Measured since the last call."""
         metrics = {

@@ -16,7 +16,7 @@ APART = 0.1  # Of top-1, between the two modes on the same images: from here on 
 ENOUGH_IMAGES = 64
 
 
-def estimate(model, batches, num_images, training=True):
+def estimate(model, batches, num_images, training=True, parts=1):
     """Measures the statistics anew: the mean over batches of what each batch has, every image with the same weight.
 
     The result does not depend on the order of the batches. The model is left as it is.
@@ -26,6 +26,8 @@ def estimate(model, batches, num_images, training=True):
       batches: Yields images, [batch, height, width, channels]; no more are taken than are needed.
       num_images: Images to take, rounded up to whole batches.
       training: What the norms are told; those that do not use the batch keep their statistics.
+      parts: As many equal parts of each batch pass the network one after the other, as --gradient_accumulation_steps
+        has it in training.
 
     Returns:
       A dict of name -> float32 array for the moving means and variances, and the number of images taken.
@@ -38,10 +40,11 @@ def estimate(model, batches, num_images, training=True):
     statistics = {name: variable for name, variable in twin.variables_by_name.items() if not variable.trainable}
     sums, count = dict.fromkeys(statistics, 0.0), 0
     for images in batches:
-        twin(images, training=training)
-        for name, variable in statistics.items():
-            # In float64, so that the order of the sum is lost in the rounding to float32.
-            sums[name] = sums[name] + np.float64(variable.numpy()) * len(images)
+        for part in tf.split(images, parts):
+            twin(part, training=training)
+            for name, variable in statistics.items():
+                # In float64, so that the order of the sum is lost in the rounding to float32.
+                sums[name] = sums[name] + np.float64(variable.numpy()) * len(part)
         count += len(images)
         if count >= num_images:
             break
@@ -51,10 +54,11 @@ def estimate(model, batches, num_images, training=True):
 class ModeCheck:
     """Compares what the last training steps measured with what the finished network says of the same images."""
 
-    def __init__(self, workers, batch_size):
-        """Args: workers: the workers.Workers of the run; batch_size: images of a step."""
+    def __init__(self, workers, batch_size, parts=1):
+        """Args: workers: the workers.Workers of the run; batch_size: images of a step; parts: as in `estimate`."""
         self._workers = workers
         self._batch_size = batch_size
+        self._parts = parts
         self._steps = collections.deque(maxlen=max(1, 2 * ENOUGH_IMAGES // batch_size))
 
     def add(self, images, labels, metrics):
@@ -78,9 +82,9 @@ class ModeCheck:
             return None
         return (
             f"warning: on the last {count} training images top-1 is {in_training:.4f} with the "
-            f"statistics of the batch, but {in_evaluation:.4f} with batch norm's moving ones, which evaluation takes: "
-            "they trail behind; lower --batch_norm_decay, train longer, or measure them anew with "
-            "--recalibrate_batch_norm=1000"
+            f"statistics of the batch, but {in_evaluation:.4f} with the moving averages that evaluation takes: they "
+            "trail behind; the same command with --recalibrate_batch_norm=1000 measures batch norm's anew, and a lower "
+            "--batch_norm_decay or more steps let them keep up"
         )
 
     def _local_batches(self):
@@ -89,4 +93,5 @@ class ModeCheck:
             for local_images, local_labels in zip(*locals_, strict=True):
                 # Of a mixed image, the greater part's class; as the step counts it.
                 mixed = local_labels.shape.rank == 2
-                yield local_images, tf.argmax(local_labels, -1, tf.int32) if mixed else local_labels
+                local_labels = tf.argmax(local_labels, -1, tf.int32) if mixed else local_labels
+                yield from zip(tf.split(local_images, self._parts), tf.split(local_labels, self._parts), strict=True)

@@ -2,7 +2,7 @@
 
 A recipe is a TOML file in `recipes/`:
 
-    description = "ResNet-20 on CIFAR-10 in 24 epochs"
+    description = "ResNet-20 on CIFAR-10 in 48 epochs"
     paper = {top_1 = 0.9125, source = "arXiv:1512.03385, table 6"}     # optional
 
     [flags]                      # of train_image_classifier.py, by name
@@ -25,6 +25,7 @@ import typing
 import typeguard
 
 from command_line import UserError
+from training import checks
 from training.config import TrainConfig
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "recipes"
@@ -45,6 +46,10 @@ def config_of_recipe(config):
     if config.recipe is None:
         return None
     flags = read_recipe(config.recipe)["flags"]
+    for names in (*checks.LENGTHS, checks.RUN_LENGTHS):
+        # A length that the command line gives takes the place of the recipe's, in whatever unit that is.
+        if any(getattr(config, name) is not None for name in names):
+            flags = {name: value for name, value in flags.items() if name not in names}
     return TrainConfig(**flags, recipe=config.recipe)
 
 

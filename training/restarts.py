@@ -1,4 +1,4 @@
-"""A worker that is started again when it was killed or has lost another, until its run is at its end.
+"""A worker that is started again when it was killed, or another was lost or stopped, until its run is at its end.
 
 TensorFlow's collectives do not let one worker join again: when one is gone, all end, and all start from the last
 checkpoint. With --max_restarts every worker does so by itself, whichever was the one.
@@ -30,7 +30,7 @@ def run_again_and_again(max_restarts):
         status, asked = _run(command)
         if asked or (status != LOST and status >= 0):
             break
-        how = "another was lost" if status == LOST else f"it was killed by {signal.Signals(-status).name}"
+        how = "another was lost or stopped" if status == LOST else f"it was killed by {signal.Signals(-status).name}"
         left = f"start {number + 1} of {max_restarts}" if number < max_restarts else "no start is left"
         print(f"this worker ended, {how}; {left}", file=sys.stderr, flush=True)
     return status if status >= 0 else 128 - status

@@ -1,11 +1,14 @@
 """The evaluations of a run while it trains: when they are due, and what becomes of their results."""
 
 import contextlib
+import math
+from fractions import Fraction
 
 import tensorflow as tf
 
 from data import records
-from training import best, mistakes
+from nets import checkpoints
+from training import best, fine_tuning, mistakes, recalibration
 from training.interrupts import Stopped
 
 
@@ -35,15 +38,16 @@ class RunEvaluation:
         config = self._config
         interval = config.eval_every_steps
         if interval is None:
-            interval = config.eval_every_epochs * steps_per_epoch
+            interval = Fraction(str(config.eval_every_epochs)) * steps_per_epoch
         return step == total_steps or (interval > 0 and step // interval > (step - 1) // interval)
 
-    def run(self, dataset, make_batches, class_names, step, prefix, progress):
+    def run(self, dataset, make_batches, batch_size, class_names, step, prefix, progress):
         """Scores the network, keeps its checkpoint if it is the best, and what the run's report shows of it.
 
         Args:
           dataset: The catalog.Dataset of the batches.
-          make_batches: Makes batches as `Evaluator.evaluate` takes them.
+          make_batches: Makes batches of a size as `Evaluator.evaluate` takes them.
+          batch_size: That size.
           class_names: A name for each class.
           step: Steps done.
           prefix: The checkpoint that holds the network; None before there is one.
@@ -54,7 +58,7 @@ class RunEvaluation:
         """
         config = self._config
         split = config.eval_split_name
-        worst = mistakes.Mistakes(workers=self._workers, batch_size=config.batch_size)
+        worst = mistakes.Mistakes(workers=self._workers, batch_size=batch_size)
 
         def stoppable(batches):
             # Within the evaluation only: workers do this together, and one that left before would leave the others
@@ -66,7 +70,7 @@ class RunEvaluation:
 
         try:
             with records.explain_errors(dataset, split, config.labels_offset), self.averages_in_place():
-                result = self._evaluator.evaluate(stoppable(make_batches()), class_names, worst.add)
+                result = self._evaluator.evaluate(stoppable(make_batches(batch_size)), class_names, worst.add)
         except Stopped:
             return None
         # Before anything is said of its scores, the checkpoint has to be there.
@@ -81,6 +85,52 @@ class RunEvaluation:
         if prefix and self._folder.is_ours and config.best_metric != "none":
             best.keep(self._folder.path, prefix, step, result, config.best_metric, split)
         return result
+
+    def is_recalibrated(self, step):
+        """Whether the checkpoint of a step was scored with norms measured as --recalibrate_batch_norm asks for."""
+
+        def is_noted():
+            noted = self._folder.evaluation()
+            wanted = {"step": step, "recalibrate_batch_norm": self._config.recalibrate_batch_norm}
+            return noted is not None and wanted.items() <= noted.items()
+
+        return self._workers.from_chief(is_noted)
+
+    def recalibrate(self, model, values, batches, progress):
+        """Measures batch norm's statistics anew, as --recalibrate_batch_norm asks for.
+
+        Args:
+          model: The SlimModel of the run.
+          values: Variables by name: the model's, and with moving averages theirs, which then get the statistics.
+          batches: Endless; yields this process' images of the batches that would come next.
+          progress: A Progress, which gets a line.
+
+        Returns:
+          False when it was interrupted; all is as before then.
+        """
+        config, statistics = self._config, None
+
+        def stoppable():
+            for images in batches:
+                self._stop.check()
+                yield images
+
+        own_count = math.ceil(config.recalibrate_batch_norm / self._workers.count)
+        mode = fine_tuning.mode_of_norms(config, model)
+        with contextlib.suppress(Stopped), self.averages_in_place():
+            statistics, count = recalibration.estimate(
+                model, stoppable(), own_count, mode, config.gradient_accumulation_steps
+            )
+        if any(self._workers.agree(statistics is None)):
+            return False
+        # Each worker has taken as many images as the others.
+        totals = self._workers.sum(list(statistics.values()))
+        for name, total in zip(statistics, totals, strict=True):
+            # What is evaluated gets them; the statistics of the weights are not those of their averages.
+            variable = values[f"{name}{checkpoints.AVERAGE}" if self._averages else name]
+            variable.assign(total / self._workers.count)
+        progress.say(f"batch norm's statistics measured anew on {count * self._workers.count} training images")
+        return True
 
     def averages_in_place(self):
         """A context in which the network is what is evaluated: with moving averages, these."""

@@ -20,7 +20,7 @@ _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
 
 def read_evaluation(path):
-    """What a run's folder says of its last evaluation: step, finished (is it at its end?), scores; None without one."""
+    """What a run's folder says of its last evaluation, as `RunFolder.note` wrote it; None without one."""
     try:
         return json.loads((pathlib.Path(path) / EVALUATION).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -51,10 +51,10 @@ class RunFolder:
       is_ours: Whether this process may touch it; for one that may not, there is nothing in it.
     """
 
-    def __init__(self, path, max_to_keep=5, is_ours=True):
+    def __init__(self, path, keep_checkpoints=5, is_ours=True):
         self.path = pathlib.Path(path)
         self.is_ours = is_ours
-        self._max_to_keep = max_to_keep
+        self._keep_checkpoints = keep_checkpoints
         self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing = None
 
@@ -137,11 +137,11 @@ class RunFolder:
     def _write(self, prefix, values):
         checkpoints.write(prefix, values)
         steps = self._steps()
-        kept = [self._prefix(step).name for step in steps[-self._max_to_keep :]]
+        kept = [self._prefix(step).name for step in steps[-self._keep_checkpoints :]]
         # The index that TensorFlow's own tools read, written before anything is deleted so that what it names is always
         # there. Bare names stay as they are given an absolute folder, and stay true when the folder is moved or copied.
         tf.compat.v1.train.update_checkpoint_state(os.path.abspath(self.path), kept[-1], kept)
-        for old in steps[: -self._max_to_keep]:
+        for old in steps[: -self._keep_checkpoints]:
             # The file that makes it a checkpoint goes last: what a kill leaves here, the next save deletes.
             for path in sorted(self.path.glob(f"model.ckpt-{old}.*"), key=lambda path: path.suffix == ".index"):
                 path.unlink()
@@ -162,7 +162,7 @@ class RunFolder:
         elif noted and noted["finished"]:
             checkpoints.write_json(self.path / EVALUATION, noted | {"finished": False})
 
-    def note(self, step, result, finished):
+    def note(self, step, result, finished, recalibrated=0):
         """Writes down an evaluation, for the run that goes on and for whoever watches the folder.
 
         Its checkpoint is waited for: whoever reads that the run is at its end finds it.
@@ -171,12 +171,14 @@ class RunFolder:
           step: Steps done.
           result: What `Evaluator.evaluate` gave.
           finished: Whether the run ends with it.
+          recalibrated: The --recalibrate_batch_norm with which the statistics of its norms were measured.
         """
         if not self.is_ours:
             return
         self.wait()
         scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
-        checkpoints.write_json(self.path / EVALUATION, {"step": step, "finished": finished, **scores})
+        noted = {"step": step, "finished": finished, **scores, "recalibrate_batch_norm": recalibrated}
+        checkpoints.write_json(self.path / EVALUATION, noted)
 
     def _prefix(self, step):
         return checkpoint_prefix(self.path, step)

@@ -15,7 +15,8 @@ def watch(config, show=lambda text: None):
     """Scores the checkpoints of a folder until its run is at its end, or none has come for long enough.
 
     What was scored before, by a watcher that was stopped, is not scored again, unless on other data, with other flags,
-    or from another file. A checkpoint that the run deletes while others are scored is passed over.
+    or from another file. A checkpoint that the run deletes while others are scored is passed over. The best is kept in
+    the folder best/ of --eval_dir, in what the run's --best_metric names.
 
     Args:
       config: An evaluate_checkpoint.EvalConfig; checkpoint_path is the run's folder, which may still be missing.
@@ -31,7 +32,7 @@ def watch(config, show=lambda text: None):
     """
     import tensorflow as tf
 
-    from training import run_folder
+    from training import best, run_folder
     from training.evaluate_checkpoint import Scorer
 
     folder = pathlib.Path(config.checkpoint_path)
@@ -54,6 +55,8 @@ def watch(config, show=lambda text: None):
             eval_dir.mkdir(parents=True, exist_ok=True)
             lines = {line["step"]: line for line in _read(eval_dir / LINES) if line.get("how") == scorer.how}
             writer = tf.summary.create_file_writer(str(eval_dir))
+            if not lines:
+                best.forget(eval_dir)
         prefixes = {step: run_folder.checkpoint_prefix(folder, step) for step in steps}
         new = [step for step in steps if step not in lines or lines[step]["saved"] != _saved(prefixes[step])]
         if new:
@@ -61,12 +64,14 @@ def watch(config, show=lambda text: None):
             if line is not None:
                 lines[line["step"]] = line
                 _add(line, eval_dir / LINES, writer)
+                if scorer.best_metric != "none":
+                    best.keep(eval_dir, prefixes[new[0]], line["step"], line, scorer.best_metric, line["split"])
                 show(
                     f"step {line['step']}: {line['split']} top-1 {line['top_1']:.4f}, top-5 {line['top_5']:.4f}, "
                     f"cross-entropy {line['cross_entropy']:.4f} ({line['count']} images)"
                 )
             looked_at = time.monotonic()
-        elif noted and noted["finished"]:
+        elif noted and noted["finished"] and lines is not None:
             break
         elif time.monotonic() - looked_at >= config.watch_timeout_secs:
             if lines is None:

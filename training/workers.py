@@ -15,7 +15,7 @@ import tensorflow as tf
 from command_line import UserError
 from training.devices import NO_PARAMETER_SERVERS
 
-LOST = 75  # Exit status of a worker whose peer is gone: what the same command, started anew everywhere, mends.
+LOST = 75  # Exit status of a worker whose peer is gone, or ends: the same command, started anew everywhere, mends it.
 _COLLECTIVE_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -100,6 +100,23 @@ class Workers:
             values = self.sum([value if self.is_chief else np.zeros_like(value) for value in local])
             for variable, value in zip(same, values, strict=True):
                 variable.assign(value, read_value=False)
+
+    def check_same(self, described):
+        """Sees that all workers are about to do the same; all of them have to call it.
+
+        Args:
+          described: A dict of names, as a message may use them, to JSON-able values.
+
+        Raises:
+          UserError: If a value is not the chief's, on every worker.
+        """
+        theirs, ours = self.from_chief(lambda: described), json.loads(json.dumps(described))
+        different = [name for name in ours if ours[name] != theirs.get(name)]
+        (wrong,) = self.agree(different)
+        if different:
+            raise UserError(f"worker {self.index} has another {', '.join(different)} than the chief; give all the same")
+        if wrong:
+            raise UserError("another worker has other data or flags than the chief; its own output says which")
 
     @contextlib.contextmanager
     def explain_losses(self):

@@ -74,7 +74,7 @@ def test_scores_of_two_splits_are_not_compared(tmp_path):
     assert not best.keep(tmp_path, prefix, 1, result_of(0.8), "top_1", "test")
 
 
-def test_a_run_keeps_its_best_past_max_to_keep(toy_dir, tmp_path, monkeypatch):
+def test_a_run_keeps_its_best_past_keep_checkpoints(toy_dir, tmp_path, monkeypatch):
     """Evaluations after steps 3, 6, 9 and 11, of which the second is made the best."""
     tops = iter([0.3, 0.9, 0.4, 0.5])
     evaluate = loop.Evaluator.evaluate
@@ -83,7 +83,7 @@ def test_a_run_keeps_its_best_past_max_to_keep(toy_dir, tmp_path, monkeypatch):
         return evaluate(evaluator, batches, class_names, on_batch) | {"top_1": next(tops)}
 
     monkeypatch.setattr(loop.Evaluator, "evaluate", evaluated)
-    config = training_toys.toy_config(toy_dir, tmp_path / "run", eval_every_steps=3, max_to_keep=1)
+    config = training_toys.toy_config(toy_dir, tmp_path / "run", eval_every_steps=3, keep_checkpoints=1)
     result = loop.train(config)
     monkeypatch.undo()
     assert next(tops, None) is None and result.finished

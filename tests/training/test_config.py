@@ -10,6 +10,7 @@ import pytest
 from command_line import UserError
 from data import catalog
 from nets import nets_factory
+from training import checks
 from training import config as configs
 from training.config import TrainConfig
 
@@ -106,11 +107,12 @@ def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
         ("batch_size", 0, 1),
         ("train_image_size", 0, 1),
         ("log_every_n_steps", 0, 1),
-        ("max_to_keep", 0, 1),
+        ("keep_checkpoints", 0, 1),
         ("max_number_of_steps", 0, 1),
         ("num_epochs", 0.0, 0.01),
         ("num_epochs", math.inf, 1e6),
         ("num_epochs", math.nan, 1.0),
+        ("adagrad_initial_accumulator_value", 0.0, 0.1),
         ("learning_rate", 0.0, 1e-9),
         ("learning_rate", -0.1, 0.1),
         ("num_epochs_per_decay", 0.0, 0.5),
@@ -147,6 +149,45 @@ def test_a_number_out_of_its_range_names_its_flag(name, bad, good):
     assert getattr(resolve(TrainConfig(**{name: good})), name) == good
 
 
+@pytest.mark.parametrize(
+    ("flags", "texts"),
+    [
+        # A user of Slim's, whose schedule is exponential by default.
+        (
+            {"learning_rate_decay_factor": 0.5, "num_epochs_per_decay": 10.0},
+            [
+                "--learning_rate_decay_factor has no effect with --learning_rate_decay_type=cosine (it is of step, "
+                "exponential)",
+                "--num_epochs_per_decay has no effect with --learning_rate_decay_type=cosine (it is of exponential)",
+            ],
+        ),
+        # And one of PyTorch's.
+        (
+            {"optimizer": "sgd", "nesterov": True},
+            ["--nesterov has no effect with --optimizer=sgd (it is of momentum, lars)"],
+        ),
+        (
+            {"update_frozen_batch_norm": True},
+            ["--update_frozen_batch_norm has no effect where --fine_tune and --trainable_scopes freeze nothing"],
+        ),
+        ({"learning_rate_decay_type": "exponential", "num_epochs_per_decay": 10.0}, []),
+        ({"optimizer": "lars", "nesterov": True, "update_frozen_batch_norm": True, "fine_tune": True}, []),
+    ],
+)
+def test_what_was_given_and_does_nothing_is_told(flags, texts):
+    given = TrainConfig(**flags)
+    assert checks.without_effect(given, resolve(given)) == texts
+
+
+def test_every_flag_of_one_rule_or_schedule_is_known_as_such():
+    """Given alone, none of them does anything beside the defaults of the other choice."""
+    flags = {name for of_choices in checks._HEEDED_BY.values() for name in of_choices}
+    assert flags <= {field.name for field in dataclasses.fields(TrainConfig)}
+    named = ("rmsprop_", "adam_", "adadelta_", "adagrad_", "ftrl_", "lars_", "learning_rate_decay_", "num_")
+    choosers = {"learning_rate_decay_type", "num_epochs", "num_gpus"}
+    assert {field.name for field in dataclasses.fields(TrainConfig) if field.name.startswith(named)} - flags == choosers
+
+
 def test_a_recorded_run_equals_itself():
     config = resolve(TrainConfig(learning_rate_decay_epochs=(1.0, 2.5), max_number_of_steps=3))
     recorded = json.loads(json.dumps(configs.to_json(config)))
@@ -167,8 +208,10 @@ def test_a_flag_that_is_newer_than_a_run_had_its_default_there():
 def test_only_what_cannot_make_it_another_run_may_differ(field):
     """Where and how long it trains, and what it shows and keeps, may change; what decides the weights may not."""
     free = {"train_dir", "dataset_dir", "eval_split_name", "max_number_of_steps", "num_epochs", "json"}
-    free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "max_to_keep"}
+    free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "keep_checkpoints"}
     free |= {"eval_every_steps", "best_metric", "stop_at_top_1", "profile_steps", "recipe"}
+    # It moves no weight, and comes after all that does.
+    free |= {"recalibrate_batch_norm"}
     free |= {"dataset_num_private_threads", "data_service_address"}
     # However many share the batches, they are the same.
     free |= {"strategy", "num_gpus", "worker_hosts", "task_index", "worker_timeout_secs", "max_restarts"}

@@ -64,9 +64,35 @@ def test_a_run_begins_with_weights_and_statistics(source, toy_dir, tmp_path, cap
     assert f"{len(before)} variables restored, 0 begin anew" in line and "0 frozen" in line
 
 
-def test_fine_tune_trains_a_new_head_and_leaves_all_else(source, other_dir, tmp_path):
+def test_frozen_layers_see_images_as_they_did_before(source, other_dir, tmp_path):
+    """The source's own numbers go with the name of its preprocessing, whatever this zoo has under that name."""
+    folder = tmp_path / "source"
+    shutil.copytree(source, folder)
+    description = json.loads((folder / "model.json").read_text())
+    assert description["preprocessing"]["name"] == "cifar"
+    description["preprocessing"] |= {"name": "torchvision", "means": [0.5, 0.5, 0.5]}
+    description["preprocessing"] = {
+        key: value for key, value in description["preprocessing"].items() if key in ("name", "means", "image_size")
+    }
+    (folder / "model.json").write_text(json.dumps(description))
+    config = config_of(other_dir, tmp_path / "run", folder, fine_tune=True, preprocessing_name="torchvision")
+    loop.train(config)
+    recorded = json.loads((tmp_path / "run" / "model.json").read_text())["preprocessing"]
+    assert (recorded["name"], recorded["means"]) == ("torchvision", [0.5, 0.5, 0.5])
+
+
+def test_a_rule_that_would_forget_what_is_restored_is_refused(source, other_dir, tmp_path):
+    with pytest.raises(UserError, match="--optimizer=ftrl computes weights from sums that begin at 0"):
+        loop.train(config_of(other_dir, tmp_path / "run", source, optimizer="ftrl", fine_tune=True))
+
+
+def test_fine_tune_trains_a_new_head_and_leaves_all_else(source, other_dir, tmp_path, capsys):
     config = config_of(other_dir, tmp_path / "run", source, fine_tune=True)
     loop.train(config)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("from "))
+    blocks = ", ".join(f"{NET}/{scope}" for scope in ("conv1", "block1", "block2", "block3"))
+    assert f"2 ({NET}/logits) begin anew" in line and f" ({blocks}) frozen" in line
+    assert f"({NET}/logits, Momentum, global_step) of the file not used" in line or "Momentum" in line
     before, after = of_network(values_of(source)), values_of(tmp_path / "run")
     head = {f"{HEAD}/weights", f"{HEAD}/biases"}
     for name in set(before) - head:
@@ -92,7 +118,7 @@ def test_statistics_of_frozen_scopes_move_only_on_demand(source, other_dir, tmp_
 def test_scopes_name_what_begins_anew_and_what_is_trained(source, other_dir, tmp_path):
     scopes = f"{HEAD}, {NET}/block3"
     config = config_of(
-        other_dir, tmp_path / "run", source, checkpoint_exclude_scopes=HEAD, trainable_scopes=scopes, max_to_keep=1
+        other_dir, tmp_path / "run", source, checkpoint_exclude_scopes=HEAD, trainable_scopes=scopes, keep_checkpoints=1
     )
     loop.train(config)
     before, after = of_network(values_of(source)), values_of(tmp_path / "run")

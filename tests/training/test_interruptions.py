@@ -145,5 +145,5 @@ def test_a_stop_before_an_evaluation_is_told_within_it(toy_dir, tmp_path):
     config = training_toys.toy_config(toy_dir, tmp_path, eval_split_name="test")
     evaluation = RunEvaluation(config, Evaluator(), None, None, stop, Workers())
     dataset = catalog.open_dataset(directory=str(toy_dir))
-    assert evaluation.run(dataset, lambda: [1, 2], training_toys.CLASS_NAMES, 3, None, None) is None
+    assert evaluation.run(dataset, lambda size: [1, 2], 4, training_toys.CLASS_NAMES, 3, None, None) is None
     assert began == ["evaluation"]

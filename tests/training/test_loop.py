@@ -1,7 +1,9 @@
 """Runs of a tiny network: what they leave, how they go on, and how they fail."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import re
 import shutil
 
@@ -14,8 +16,9 @@ from training_toys import STEPS
 from command_line import UserError
 from data import records
 from nets import nets_factory
-from training import loop
+from training import curves, loop
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
+from training.interrupts import StopRequest
 
 
 def copy_of(finished, path, **changes):
@@ -93,7 +96,7 @@ def test_a_finished_run_is_evaluated_and_left_as_it_is(finished, tmp_path, capsy
 
 
 def test_more_epochs_go_on_from_the_end(finished, tmp_path, capsys):
-    config = copy_of(finished, tmp_path / "run", num_epochs=2.5, log_every_n_steps=1, max_to_keep=3)
+    config = copy_of(finished, tmp_path / "run", num_epochs=2.5, log_every_n_steps=1, keep_checkpoints=3)
     result = loop.train(config)
     assert result.step == 14
     out = capsys.readouterr().out
@@ -142,6 +145,38 @@ def test_the_default_step_schedule_drops_at_a_third_two_thirds_and_eight_ninths(
     assert rates == pytest.approx([0.05] * 4 + [0.005] * 3 + [0.0005] * 2 + [0.00005], abs=1e-5)
 
 
+def test_a_run_does_not_go_on_with_other_data(toy_dir, tmp_path, capsys):
+    data_dir, folder = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(toy_dir, data_dir)
+    config = training_toys.toy_config(data_dir, folder, max_number_of_steps=1, eval_every_epochs=0.0)
+    loop.train(config)
+    description = json.loads((data_dir / "dataset.json").read_text())
+
+    def described(**changes):
+        (data_dir / "dataset.json").write_text(json.dumps(description | changes))
+
+    described(class_names=["green", "red", "blue"])
+    with pytest.raises(UserError, match="class 0 is 'red' in the checkpoint, but 'green'.*the same labels in another"):
+        loop.train(config)
+    described(class_names=["crimson", "green", "blue"])
+    loop.train(config)
+    assert "warning: class 0 is 'red' in the checkpoint, but 'crimson' in data set toy" in capsys.readouterr().err
+    described(splits={"train": 21, "test": training_toys.TEST_COUNT})
+    with pytest.raises(UserError, match="holds a run on 22 images, the data set has 21 now; .*--checkpoint_path="):
+        loop.train(config)
+
+
+def test_steps_of_epochs_are_counted_without_rounding(tmp_path):
+    """15 epochs of 50,000 images in batches of 48 are 15,625 steps; in floats, 15,625.000000000002 and so one more."""
+    flags = {"dataset_name": "synthetic", "synthetic_num_images": 50_000, "batch_size": 48, "num_epochs": 15.0}
+    config = dataclasses.replace(training_toys.toy_config("", tmp_path, **flags), dataset_dir=None)
+    stop = StopRequest()
+    stop.requested = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "StopRequest", lambda: contextlib.nullcontext(stop))
+        assert loop.train(config).total_steps == 15_625
+
+
 def test_another_seed_is_another_run(finished, toy_dir, tmp_path):
     config = training_toys.toy_config(toy_dir, tmp_path / "run", seed=1, max_number_of_steps=6, eval_every_epochs=0.0)
     values = training_toys.values_in(loop.train(config).checkpoint)
@@ -172,6 +207,9 @@ def test_a_spoilt_network_is_neither_saved_nor_scored_between_two_log_lines(toy_
     assert re.match(r"the loss is (inf|nan) at step 2, learning rate 1e\+20", message)
     assert message.endswith("last good checkpoint: none")
     assert not list((tmp_path / "run").glob("model.ckpt*"))
+    # What was learnt until then can be seen: the one step whose loss is finite.
+    (row,) = curves.read(tmp_path / "run")
+    assert (row["kind"], row["step"], row["steps"]) == ("train", 1, 1) and math.isfinite(row["loss"])
 
 
 def test_weights_that_are_spoilt_by_a_step_of_finite_loss_are_not_saved(toy_dir, tmp_path):

@@ -51,9 +51,9 @@ def addresses(count):
 
 
 @contextlib.contextmanager
-def started(config, count, present=None, environments=None):
+def started(config, count, present=None, environments=None, hosts=None):
     """The processes of `count` workers (of those of `present`), which do not outlive the body."""
-    hosts = ",".join(addresses(count))
+    hosts = hosts or ",".join(addresses(count))
     paths = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])])
     processes = []
     try:
@@ -175,18 +175,16 @@ def test_four_workers_with_norms_over_all_train_as_one(data_dir, tmp_path):
     assert evaluation["confusion_matrix"] == one.evaluation["confusion_matrix"]
 
 
-@pytest.mark.slow
-def test_a_run_one_of_whose_workers_is_killed_ends_as_one_of_whose_none_was(data_dir, tmp_path):
-    """Worker 1 dies in the second epoch; both start again, and do again what came after the last checkpoint."""
-    run(config_of(data_dir, tmp_path / "calm"), 2)
-    died = tmp_path / "died"
-    config = config_of(data_dir, tmp_path / "killed", max_restarts=2)
-    ends = run(config, 2, environments={1: {"DIE_AT": str(STEPS - 1), "DIED": str(died)}})
-    assert died.exists()
-    assert "this worker ended, another was lost; start 1 of 2" in ends[0][2]
-    assert "this worker ended, it was killed by SIGKILL; start 1 of 2" in ends[1][2]
-    assert f"from step 3 of {STEPS}" in ends[0][1]
-    calm, killed = end_values(tmp_path / "calm"), end_values(tmp_path / "killed")
+@pytest.fixture(scope="module")
+def calm(data_dir, tmp_path_factory):
+    """The folder of a run of two workers that nothing happened to."""
+    folder = tmp_path_factory.mktemp("calm") / "run"
+    run(config_of(data_dir, folder), 2)
+    return folder
+
+
+def assert_ended_as_if_calm(folder, calm_folder):
+    calm, killed = end_values(calm_folder), end_values(folder)
     moving = [name for name in calm if "/moving_" in name]
     training_toys.assert_same_values(
         *({name: value for name, value in values.items() if name not in moving} for values in (calm, killed))
@@ -194,16 +192,47 @@ def test_a_run_one_of_whose_workers_is_killed_ends_as_one_of_whose_none_was(data
     # Each worker goes on from the mean of both, so that these are equal but for the rounding.
     for name in moving:
         np.testing.assert_allclose(killed[name], calm[name], rtol=1e-5, atol=1e-7, err_msg=name)
-    assert curve(tmp_path / "calm") == curve(tmp_path / "killed")
+    assert curve(calm_folder) == curve(folder)
 
 
 @pytest.mark.slow
-def test_a_peer_that_is_lost_ends_the_others_with_one_line(data_dir, tmp_path):
-    environments = {1: {"DIE_AT": "4", "DIED": str(tmp_path / "died")}}
+@pytest.mark.parametrize("index", [0, 1], ids=["chief", "other"])
+def test_a_run_one_of_whose_workers_is_killed_ends_as_one_of_whose_none_was(data_dir, tmp_path, calm, index):
+    """It dies in the second epoch; both start again, and do again what came after the last checkpoint."""
+    died = tmp_path / "died"
+    config = config_of(data_dir, tmp_path / "killed", max_restarts=2)
+    ends = run(config, 2, environments={index: {"DIE_AT": str(STEPS - 1), "DIED": str(died)}})
+    assert died.exists()
+    assert "this worker ended, another was lost or stopped; start 1 of 2" in ends[1 - index][2]
+    assert "this worker ended, it was killed by SIGKILL; start 1 of 2" in ends[index][2]
+    assert f"from step 3 of {STEPS}" in ends[0][1]
+    assert_ended_as_if_calm(tmp_path / "killed", calm)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_may_come_back(data_dir, tmp_path, calm):
+    """As machines that can be taken away do: SIGTERM, and later another one in its place."""
+    hosts = ",".join(addresses(2))
+    config = config_of(data_dir, tmp_path / "told", max_restarts=1)
+    environment = {"DIE_AT": str(STEPS - 1), "DIE_BY": "SIGTERM", "DIED": str(tmp_path / "died")}
+    with started(config, 2, environments={1: environment}, hosts=hosts) as (chief, other):
+        assert other.wait(timeout=SECONDS) == 130
+        with started(config, 2, present=[1], hosts=hosts) as (again,):
+            ends = ends_of([chief, again])
+    assert [end[0] for end in ends] == [0, 0], ends
+    assert ends[0][2] == "this worker ended, another was lost or stopped; start 1 of 1\n"
+    assert_ended_as_if_calm(tmp_path / "told", calm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1], ids=["chief", "other"])
+def test_a_peer_that_is_lost_ends_the_others_with_one_line(data_dir, tmp_path, index):
+    environments = {index: {"DIE_AT": "4", "DIED": str(tmp_path / "died")}}
     with started(config_of(data_dir, tmp_path / "run"), 2, environments=environments) as processes:
-        (status, _, error), (killed, _, _) = ends_of(processes)
+        ends = ends_of(processes)
+    (status, _, error), (killed, _, _) = ends[1 - index], ends[index]
     assert (status, killed) == (LOST, -signal.SIGKILL)
-    assert len(error.splitlines()) == 1 and error.startswith("error: worker 0: "), error
+    assert len(error.splitlines()) == 1 and error.startswith(f"error: worker {1 - index}: "), error
     assert "was lost" in error and "--max_restarts=N" in error
 
 
@@ -216,8 +245,9 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(data_dir, tmp_path):
                 break
         processes[1].send_signal(signal.SIGTERM)
         ends = ends_of(processes)
-    assert [end[0] for end in ends] == [130, 130], ends
-    said = [next(line for line in end[1].splitlines() if line.startswith("interrupted at step")) for end in ends]
-    assert said[0] == said[1]
+    # Whoever was not asked itself ends as one to be started again, where somebody does so.
+    assert [end[0] for end in ends] == [LOST, 130], ends
+    said = [next(line for line in end[1].splitlines() if "interrupted at step" in line) for end in ends]
+    assert said[0] == f"another worker was {said[1]}"
     steps = [file.suffixes[-2] for file in (tmp_path / "run").glob("model.ckpt-*.index")]
-    assert steps == [f".ckpt-{said[0].split()[3]}"]
+    assert steps == [f".ckpt-{said[1].split()[3]}"]

@@ -1,5 +1,9 @@
 """Batch norm's statistics measured anew, against statistics worked out in NumPy; and the warning that asks for it."""
 
+import os
+import shutil
+import signal
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +11,7 @@ import training_toys
 
 from command_line import UserError
 from nets import checkpoints, nets_factory
-from training import loop, recalibration
+from training import curves, loop, recalibration
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.evaluation import Evaluator
 from training.workers import Workers
@@ -68,6 +72,18 @@ def test_the_order_of_the_batches_does_not_matter():
         np.testing.assert_allclose(value, backwards[name], rtol=1e-6, atol=1e-7, err_msg=name)
 
 
+def test_of_a_batch_in_parts_each_part_is_normalized_by_itself():
+    model, batches = make_model(), make_batches()
+    halves = [half for images in batches for half in tf.split(images, 2)]
+    expected, _ = recalibration.estimate(model, halves, 12)
+    statistics, count = recalibration.estimate(model, batches, 12, parts=2)
+    whole, _ = recalibration.estimate(model, batches, 12)
+    assert count == 12
+    for name, value in expected.items():
+        np.testing.assert_array_equal(statistics[name], value, err_msg=name)
+    assert any(np.abs(whole[name] - value).max() > 1e-3 for name, value in expected.items())
+
+
 def test_no_more_batches_are_taken_than_are_needed():
     batches = iter(make_batches(4))
     _, count = recalibration.estimate(make_model(), batches, 5)
@@ -104,6 +120,35 @@ def test_a_run_ends_with_statistics_that_fit_its_weights(slow_run, toy_dir, tmp_
     later = evaluate_checkpoint(EvalConfig(checkpoint_path=folder, batch_size=4, recalibrate_batch_norm=30))
     assert later["cross_entropy"] == pytest.approx(result.evaluation["cross_entropy"], rel=1e-5)
     assert later["confusion_matrix"] == result.evaluation["confusion_matrix"]
+
+
+def test_a_run_that_has_ended_without_is_taken_up_for_it(slow_run, toy_dir, tmp_path, monkeypatch):
+    """It ends as one that was begun with the flag; stopped while it measures, it is taken up once more."""
+    folder, slow = slow_run
+    shutil.copytree(folder, tmp_path / "later")
+    wanted = SLOW | {"recalibrate_batch_norm": 30}
+    at_once = loop.train(training_toys.toy_config(toy_dir, tmp_path / "at_once", **wanted))
+    config = training_toys.toy_config(toy_dir, tmp_path / "later", **wanted)
+
+    def stopped(model, batches, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return estimate(model, batches, *args)
+
+    estimate = recalibration.estimate
+    with monkeypatch.context() as patch:
+        patch.setattr(recalibration, "estimate", stopped)
+        assert not loop.train(config).finished
+    assert training_toys.values_in(tmp_path / "later" / f"model.ckpt-{slow.step}").keys()
+    later = loop.train(config)
+    assert (later.step, later.evaluation) == (slow.step, at_once.evaluation)
+    training_toys.assert_same_values(
+        training_toys.values_in(later.checkpoint), training_toys.values_in(at_once.checkpoint)
+    )
+    *_, last = curves.read(tmp_path / "later")
+    assert (last["kind"], last["step"], last["top_1"]) == ("evaluation", slow.step, later.evaluation["top_1"])
+    # Once is enough.
+    monkeypatch.setattr(recalibration, "estimate", None)
+    assert loop.train(config).evaluation == later.evaluation
 
 
 def test_of_moving_averages_it_is_their_own_statistics_that_are_measured(toy_dir, tmp_path):
@@ -180,3 +225,17 @@ def test_a_run_whose_averages_trail_behind_warns(tmp_path, toy_dir, capsys):
     err = capsys.readouterr().err
     assert err.startswith("warning: on the last") and err.count("\n") == 1
     assert checkpoints.find(config.train_dir).endswith("model.ckpt-11")
+
+
+def test_of_moving_averages_it_is_their_network_that_is_compared(tmp_path, toy_dir, monkeypatch):
+    seen = {}
+
+    def warning(check, evaluator):
+        seen.update({name: value.numpy() for name, value in evaluator._model.variables_by_name.items()})
+
+    monkeypatch.setattr(recalibration.ModeCheck, "warning", warning)
+    options = {"moving_average_decay": 0.5, "eval_every_epochs": 0.0, "max_number_of_steps": 3}
+    values = training_toys.values_in(loop.train(training_toys.toy_config(toy_dir, tmp_path, **options)).checkpoint)
+    averages = {name: values[f"{name}/ExponentialMovingAverage"] for name in seen}
+    training_toys.assert_same_values(seen, averages)
+    assert any(np.abs(values[name] - average).max() > 1e-3 for name, average in averages.items())

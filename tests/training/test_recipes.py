@@ -55,6 +55,23 @@ def test_flags_come_before_the_recipe(written):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "flag", "left"),
+    [
+        ("max_number_of_steps = 300", "--num_epochs=5", {"num_epochs": 5.0, "max_number_of_steps": None}),
+        ("eval_every_epochs = 8", "--eval_every_steps=100", {"eval_every_steps": 100, "eval_every_epochs": None}),
+        ("warmup_epochs = 5", "--warmup_images=1000", {"warmup_images": 1000, "warmup_epochs": None}),
+        ("num_epochs = 90", "--num_epochs=5", {"num_epochs": 5.0}),
+    ],
+)
+def test_a_length_beside_a_recipe_takes_the_place_of_its_own(tmp_path, recipe, flag, left):
+    path = tmp_path / "own.toml"
+    path.write_text(f"[flags]\n{recipe}\n")
+    config = parse(f"--recipe={path}", flag)
+    assert {name: getattr(config, name) for name in left} == left
+    checks.check_given(config)
+
+
+@pytest.mark.parametrize(
     "content, message",
     [
         ("[flags]\nbatch_sise = 3\n", "unknown flags batch_sise"),

@@ -87,7 +87,7 @@ def test_the_newest_is_the_highest_number_not_the_last_name(tmp_path):
 
 
 def test_the_lowest_numbers_go_first(tmp_path):
-    with RunFolder(tmp_path, max_to_keep=2) as folder:
+    with RunFolder(tmp_path, keep_checkpoints=2) as folder:
         save_all(folder, [8, 9, 10, 11])
     assert steps_in(tmp_path) == [10, 11]
     names = {file.name for file in tmp_path.iterdir()} - {".lock", "checkpoint"}
@@ -96,16 +96,16 @@ def test_the_lowest_numbers_go_first(tmp_path):
 
 def test_a_deletion_takes_no_neighbour_with_it(tmp_path):
     """1 goes, 10 and 100 begin alike."""
-    with RunFolder(tmp_path, max_to_keep=2) as folder:
+    with RunFolder(tmp_path, keep_checkpoints=2) as folder:
         save_all(folder, [1, 10, 100])
     assert steps_in(tmp_path) == [10, 100]
     assert tf.train.load_checkpoint(str(tmp_path / "model.ckpt-10")).get_tensor("global_step") == 10
 
 
 def test_a_later_run_keeps_fewer(tmp_path):
-    with RunFolder(tmp_path, max_to_keep=5) as folder:
+    with RunFolder(tmp_path, keep_checkpoints=5) as folder:
         save_all(folder, range(1, 5))
-    with RunFolder(tmp_path, max_to_keep=1) as folder:
+    with RunFolder(tmp_path, keep_checkpoints=1) as folder:
         save_all(folder, [5])
     assert steps_in(tmp_path) == [5]
 
@@ -114,7 +114,7 @@ def test_foreign_files_are_let_be(tmp_path):
     kept = ["notes.txt", "model.ckpt-best.index", "model.ckpt-3.index.bak", "other.ckpt-99.index"]
     for name in kept:
         (tmp_path / name).write_text("mine", encoding="utf-8")
-    with RunFolder(tmp_path, max_to_keep=1) as folder:
+    with RunFolder(tmp_path, keep_checkpoints=1) as folder:
         assert folder.newest() is None
         save_all(folder, [4, 5])
         assert folder.newest() == tmp_path / "model.ckpt-5"
@@ -125,7 +125,7 @@ def test_foreign_files_are_let_be(tmp_path):
 def test_tensorflows_own_tools_find_the_newest(tmp_path, monkeypatch, relative):
     monkeypatch.chdir(tmp_path)
     path = pathlib.Path("runs/a") if relative else tmp_path / "runs" / "a"
-    with RunFolder(path, max_to_keep=2) as folder:
+    with RunFolder(path, keep_checkpoints=2) as folder:
         save_all(folder, [8, 9, 10])
     newest = tf.train.latest_checkpoint(str(path))
     assert pathlib.Path(newest).resolve() == (tmp_path / "runs" / "a" / "model.ckpt-10").resolve()
@@ -166,7 +166,7 @@ def test_a_moved_or_copied_folder_means_its_own_checkpoint(tmp_path, monkeypatch
 
 def test_a_stop_between_writing_and_deleting_leaves_a_folder_that_is_found(tmp_path, monkeypatch):
     """As if killed at the first deletion: what the state file names must still be there."""
-    with RunFolder(tmp_path, max_to_keep=1) as folder:
+    with RunFolder(tmp_path, keep_checkpoints=1) as folder:
         save_all(folder, [1])
 
         def killed(path, missing_ok=False):
@@ -203,7 +203,7 @@ def test_an_error_while_saving_leaves_the_earlier_ones(tmp_path, monkeypatch):
     def full(**arguments):
         raise tf.errors.ResourceExhaustedError(None, None, "disk full\nstack")
 
-    with RunFolder(tmp_path, max_to_keep=1) as folder:
+    with RunFolder(tmp_path, keep_checkpoints=1) as folder:
         save_all(folder, [1])
         monkeypatch.setattr(checkpoints.tf.raw_ops, "SaveV2", full)
         folder.save(2, values(2))

@@ -14,6 +14,7 @@ import training_toys
 from PIL import Image
 
 import command_line
+from command_line import UserError
 from reports import run_report
 from training import loop
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
@@ -101,6 +102,16 @@ def test_a_page_says_what_the_run_measured(run, page):
     phases = {row[0]: row for row in page.rows if len(row) == 5}
     shares = [float(phases[name][3].removesuffix(" %")) for name in ("start", "input", "step", "checkpoint")]
     assert all(share > 0 for share in shares) and sum(shares) < 100
+
+
+def test_a_run_that_diverged_leaves_one_too(toy_dir, tmp_path):
+    config = training_toys.toy_config(
+        toy_dir, tmp_path, learning_rate=1e20, learning_rate_decay_type="constant", log_every_n_steps=100
+    )
+    with pytest.raises(UserError, match="the loss is"):
+        loop.train(config)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Not at its end: about step 1 of 11" in " ".join(page.words)
 
 
 def test_an_evaluator_writes_a_page_of_its_own(run, tmp_path):

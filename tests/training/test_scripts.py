@@ -160,7 +160,13 @@ def test_interrupted_killed_and_taken_up_again(toy_dir, tmp_path):
     """Ctrl-C in training; then a second run in the same folder, SIGKILL, and the same command to the end."""
     run = tmp_path / "run"
     command = [TRAIN, *SMALL, f"--dataset_dir={toy_dir}", f"--train_dir={run}", "--log_every_n_steps=1"]
-    endless = [*command, "--num_epochs=100000", "--eval_every_epochs=0", "--save_interval_secs=0", "--max_to_keep=2"]
+    endless = [
+        *command,
+        "--num_epochs=100000",
+        "--eval_every_epochs=0",
+        "--save_interval_secs=0",
+        "--keep_checkpoints=2",
+    ]
 
     process = start(*endless)
     wait_for(process, r"^step 3/")

@@ -9,8 +9,8 @@ import tensorflow as tf
 import training_toys
 
 from command_line import UserError
-from training import loop, watching
-from training.evaluate_checkpoint import EvalConfig, Scorer
+from training import best, loop, watching
+from training.evaluate_checkpoint import EvalConfig, Scorer, evaluate_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,27 @@ def test_it_gives_up_when_nothing_comes(run, tmp_path):
     assert shown[-1] == "no new checkpoint in 0.01 seconds"
     with pytest.raises(UserError, match="no checkpoint came into .*nowhere in 0.01 seconds"):
         watching.watch(config_of(tmp_path / "nowhere", watch_timeout_secs=0.01))
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_at_its_end(run, tmp_path):
+    folder = copy_of(run, tmp_path / "run")
+    for path in folder.glob("model.ckpt-*"):
+        path.unlink()
+    with pytest.raises(UserError, match="no checkpoint came into"):
+        watching.watch(config_of(folder, watch_timeout_secs=0.01))
+
+
+def test_the_best_is_kept_whatever_the_run_deletes(run, tmp_path):
+    folder = copy_of(run, tmp_path / "run")
+    lines = watching.watch(config_of(folder))
+    kept = best.read(folder / "eval_test")
+    # Of equal ones the first.
+    expected = max(lines, key=lambda line: (line["top_1"], -line["step"]))
+    assert (kept["step"], kept["value"], kept["metric"]) == (expected["step"], expected["top_1"], "top_1")
+    for path in folder.glob("model.ckpt-*"):
+        path.unlink()
+    again = evaluate_checkpoint(EvalConfig(checkpoint_path=folder / "eval_test" / "best", batch_size=4))
+    assert again["cross_entropy"] == expected["cross_entropy"]
 
 
 def test_a_checkpoint_that_is_deleted_meanwhile_is_passed_over(run, tmp_path, monkeypatch):

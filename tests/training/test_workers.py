@@ -83,6 +83,30 @@ def test_one_process_tells_itself():
     np.testing.assert_array_equal(workers.sum([np.float64([1.5])])[0], [1.5])
 
 
+class Told(Workers):
+    """A worker to whom the chief tells what it is to tell, and who is asked by nobody else."""
+
+    def __init__(self, chiefs, others_differ=False):
+        super().__init__(TWO, 1)
+        self.chiefs, self.others_differ = chiefs, others_differ
+
+    def from_chief(self, make):
+        return self.chiefs
+
+    def agree(self, *wishes):
+        return tuple(bool(wish) or self.others_differ for wish in wishes)
+
+
+def test_workers_with_other_data_do_not_begin():
+    same = {"data set": {"name": "cifar10", "records": [50_000]}, "--num_epochs": 164}
+    Told(same).check_same(json.loads(json.dumps(same)))
+    with pytest.raises(UserError, match=r"worker 1 has another data set, --num_epochs than the chief; give all the s"):
+        Told(same).check_same({"data set": {"name": "fashion_mnist", "records": [60_000]}, "--num_epochs": 90})
+    with pytest.raises(UserError, match="another worker has other data or flags than the chief"):
+        Told(same, others_differ=True).check_same(same)
+    Workers().check_same(same)
+
+
 def test_a_lost_peer_is_named_and_ends_with_a_status_of_its_own():
     message = "Connection reset by peer\nfrom remote target /job:worker/replica:0/task:1 while calling"
     with (
@@ -145,11 +169,13 @@ def test_workers_meet_in_any_order():
 
 def test_workers_meet_by_version_6_of_the_internet_protocol():
     try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
-            port = free.getsockname()[1]
+        with (
+            socket.create_server(("::1", 0), family=socket.AF_INET6) as one,
+            socket.create_server(("::1", 0), family=socket.AF_INET6) as other,
+        ):
+            hosts = [f"[::1]:{free.getsockname()[1]}" for free in (one, other)]
     except OSError:
         pytest.skip("this system has no IPv6")
-    hosts = [f"[::1]:{port}", "[::1]:1"]
     assert met(hosts, [1, 0], timeout_secs=20) == dict.fromkeys(range(2))
 
 
@@ -191,7 +217,26 @@ def test_a_stranger_at_the_door_is_sent_away():
         assert chief.result(timeout=20) is None
 
 
-def test_a_port_that_is_taken_is_an_error():
-    with socket.create_server(("", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert "the chief cannot listen at" in met([f"127.0.0.1:{port}", "b:1"], [0], timeout_secs=1)[0]
+@pytest.mark.parametrize(("index", "who"), [(0, "the chief"), (1, "worker 1")])
+def test_a_port_that_is_taken_is_an_error(index, who):
+    hosts = addresses(2)
+    with socket.create_server(("", int(hosts[index].rpartition(":")[2]))):
+        message = met(hosts, [index], timeout_secs=1)[index]
+    assert message.startswith(f"{who} cannot listen at {hosts[index]}: ")
+    assert message.endswith("; name another port in every worker")
+
+
+def test_a_worker_whose_address_leads_nowhere_is_named_by_all(monkeypatch):
+    """TensorFlow would wait for it for an hour: it calls from where it is, but is listed with another's address."""
+    hosts = addresses(3)
+    listen = meeting._listen
+    elsewhere = [*hosts[:2], addresses(1)[0]]
+    monkeypatch.setattr(
+        meeting, "_listen", lambda workers: listen(Workers(elsewhere, 2) if workers.index == 2 else workers)
+    )
+    found = met(hosts, [1, 2, 0], timeout_secs=5)
+    start = f"worker 2 came, but the chief cannot reach {hosts[2]}: "
+    assert found[0].startswith(start) and found[0].endswith(", or mend the address in every worker")
+    # Whoever had come gets the answer; one that comes later finds nobody.
+    assert found[2] == found[0]
+    assert found[1] == found[0] or "did not answer within 5 s" in found[1]

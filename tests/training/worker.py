@@ -1,8 +1,9 @@
 """The trainer with the tiny networks, as a worker of test_many_workers.py.
 
-    python worker.py FLAGS [DIE_AT=STEP]
+    python worker.py FLAGS
 
-With DIE_AT the process kills itself, as the kernel would, when it is about to do that step and FLAG_FILE is not there.
+With DIE_AT in the environment the process sends itself the signal DIE_BY when it is about to do that step and the file
+DIED is not there.
 """
 
 import os
@@ -27,7 +28,7 @@ def main(config):
 
 
 def die_once(at_step, died):
-    """Lets this process kill itself before a step, the first time."""
+    """Lets this process end itself before a step, the first time."""
     from training.meter import Meter
 
     add = Meter.add
@@ -36,7 +37,7 @@ def die_once(at_step, died):
         add_or_die.steps += 1
         if add_or_die.steps == at_step and not died.exists():
             died.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[os.environ.get("DIE_BY", "SIGKILL")])
         return add(meter, metrics)
 
     add_or_die.steps = 0
