@@ -4,7 +4,7 @@ A page runs from top to bottom in an empty folder that looks like this repositor
 and besides
 
     runs/digits-resnet_cifar_v1_20/   a network trained by TRAINING, below
-    photos/<class>/<number>.png       twelve handwritten digits as image files
+    photos/<class>/<number>.png       the first twelve of the handwritten digits as image files, as data.md makes them
     downloads/, records/cifar10/      for weights.md, see docs_files.py
 
 The first word behind the three backticks decides:
@@ -33,6 +33,8 @@ from typing import NamedTuple
 
 import pytest
 import tensorflow as tf
+
+from data import catalog
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Not run here: data.md has a test beside its code.
@@ -99,10 +101,12 @@ def prepared(tmp_path_factory):
     """The folder that pages start from; not to be changed."""
     folder = tmp_path_factory.mktemp("prepared")
     run_command(TRAINING, folder)
-    stream = tf.data.TFRecordDataset(str(ROOT / "data/digits/digits_test.tfrecord")).take(12)
+    digits = catalog.open_dataset("digits")
+    stream = tf.data.TFRecordDataset(digits.files("train")).take(12)
     for number, record in enumerate(stream.as_numpy_iterator()):
         feature = tf.train.Example.FromString(record).features.feature
-        path = folder / "photos" / str(feature["image/class/label"].int64_list.value[0]) / f"{number}.png"
+        name = digits.class_names[feature["image/class/label"].int64_list.value[0]]
+        path = folder / "photos" / name / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(feature["image/encoded"].bytes_list.value[0])
     return folder
