@@ -58,7 +58,8 @@ def keep(run_folder, prefix, step, result, metric, split):
         files = []
     if not files:
         return False
-    shutil.copyfile(prefix.parent / checkpoints.DESCRIPTION, folder / checkpoints.DESCRIPTION)
+    with contextlib.suppress(FileNotFoundError):  # Of a run that this trainer did not make.
+        shutil.copyfile(prefix.parent / checkpoints.DESCRIPTION, folder / checkpoints.DESCRIPTION)
     tf.compat.v1.train.update_checkpoint_state(os.path.abspath(folder), prefix.name, [prefix.name])
     scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
     description = {"checkpoint": prefix.name, "step": step, "split": split, "metric": metric, "value": result[metric]}

@@ -68,8 +68,8 @@ _UNDER_1 = (
 
 
 _MOMENTUM, _ADAM = ("momentum", "lars"), ("adam", "adamw")
-# What only some schedules and rules heed.
-_HEEDED_BY = {
+# What only some schedules and rules heed: of which choices of a flag each flag is.
+HEEDED_BY = {
     "learning_rate_decay_type": {
         "learning_rate_decay_factor": ("step", "exponential"),
         **dict.fromkeys(LENGTHS[1], ("exponential",)),
@@ -103,7 +103,7 @@ def without_effect(given, resolved):
     """
     defaults = type(given)()
     texts = []
-    for chooser, flags in _HEEDED_BY.items():
+    for chooser, flags in HEEDED_BY.items():
         choice = getattr(resolved, chooser)
         for name, choices in flags.items():
             if getattr(given, name) != getattr(defaults, name) and choice not in choices:
@@ -154,6 +154,7 @@ def check_resolved(config):
         _check(config, name, lambda value: value >= 0, "at least 0")
     for name in _UNDER_1:
         _check(config, name, lambda value: 0 <= value < 1, "at least 0 and under 1")
+    _check(config, "eval_every_epochs", lambda value: value < math.inf, "a finite number (0: at the end only)")
     _check(config, "batch_norm_decay", lambda value: 0 <= value <= 1, "between 0 and 1")
     _check(config, "seed", lambda value: 0 <= value < 2**63, "at least 0 and under 2**63")
     _check(config, "rand_augment_magnitude", lambda value: 0 <= value <= 30, "between 0 and 30")

@@ -168,7 +168,7 @@ class TrainConfig:
     worker_timeout_secs: float = 300.0
     """How long to wait for the other workers at the start."""
     max_restarts: int = 0
-    """How often to start this worker again when it is killed or another is lost."""
+    """How often to start this worker again when it is killed or another is lost or stopped."""
     sync_batch_norm: bool = False
     """Let batch norm take its statistics over all devices in training, not over each one's part of the batch."""
     seed: int = 0
@@ -183,7 +183,7 @@ class TrainConfig:
     """Share of right answers in an evaluation at which the run ends early (None: never)."""
     recalibrate_batch_norm: int = 0
     """Training images on which batch norm's statistics are measured anew after the last step; 0 for none. A run that
-    has ended without is taken up for it by the same command with this flag."""
+    has ended without is taken up for it by the same command with this flag. Not with --stop_at_top_1."""
     log_every_n_steps: int = 10
     """Steps between two log lines and two points of the curves."""
     save_interval_secs: float = 600.0

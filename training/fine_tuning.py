@@ -74,7 +74,7 @@ def source_description(config):
 
     Returns:
       A dict: "network", settings of `nets_factory.create_model`; "preprocessing", its name and numbers as
-      `preprocessing.from_settings` takes them, where its name is that of this run.
+      `preprocessing.from_settings` takes them, where this run's has that name and as many channels.
 
     Raises:
       UserError: If there is no checkpoint there, or it is one of another network.

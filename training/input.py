@@ -39,7 +39,8 @@ class Input:
         Args:
           config: A resolved TrainConfig.
           dataset: A catalog.Dataset.
-          recorded: The settings of the run that this one goes on with; None for a new run.
+          recorded: The settings of the run that this one goes on with, or begins with the weights of; None where the
+            flags alone decide.
           worker, num_workers: Whose part of the batches to make, as in `records.training_batches`.
 
         Raises:

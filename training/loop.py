@@ -173,6 +173,9 @@ class _Run:
             prefix, evaluation = self._folder.newest(), None
             (stop,) = self._workers.agree(self._stop)
             if self._workers.from_chief(lambda: self._is_to_be_scored_first(first_step)) and not stop:
+                was_measured = first_step < self._total_steps or self._evaluation.is_recalibrated(first_step)
+                if not was_measured and self._recalibrate(meter, progress):
+                    prefix = self._save(first_step, meter)
                 evaluation = self._evaluate(first_step, prefix, meter, progress)
                 stop = evaluation is None
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
@@ -189,6 +192,8 @@ class _Run:
                 progress.step(step)
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
                     self._log(step, meter, progress)
+                if step == self._total_steps:
+                    self._recalibrate(meter, progress)
                 due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
                 is_late = is_chief and time.monotonic() - saved_at > self._config.save_interval_secs
                 stop, is_late = self._workers.agree(self._stop, is_late)
@@ -265,14 +270,7 @@ class _Run:
                 ) from None
 
     def _evaluate(self, step, prefix, meter, progress):
-        """Scores the network, after the last step with what --recalibrate_batch_norm asks for; None when stopped."""
-        recalibrated = self._config.recalibrate_batch_norm if step >= self._total_steps else 0
         meter.enter("evaluation")
-        if recalibrated and not self._evaluation.is_recalibrated(step):
-            if not self._evaluation.recalibrate(self._model, self._values, self._local_images(), progress):
-                return None
-            prefix = self._save(step, meter)
-            meter.enter("evaluation")
         result = self._evaluation.run(
             self._dataset,
             self._input.evaluation_batches,
@@ -284,10 +282,18 @@ class _Run:
         )
         if result is not None:
             self._curves.add_evaluation(step, self._config.eval_split_name, result, meter.take_seconds())
+            recalibrated = self._config.recalibrate_batch_norm if step >= self._total_steps else 0
             self._folder.note(step, result, self._is_finished(step, result), recalibrated)
             if step < self._total_steps and self._evaluation.is_good_enough(result):
                 progress.say(f"--stop_at_top_1={self._config.stop_at_top_1} is reached")
         return result
+
+    def _recalibrate(self, meter, progress):
+        """Does what --recalibrate_batch_norm asks for; False where that is nothing, or when it was stopped."""
+        if not self._config.recalibrate_batch_norm:
+            return False
+        meter.enter("evaluation")
+        return self._evaluation.recalibrate(self._model, self._values, self._local_images(), progress)
 
     def _local_images(self):
         """The images of the batches that would come next, of each device of this process."""

@@ -50,6 +50,10 @@ def config_of_recipe(config):
         # A length that the command line gives takes the place of the recipe's, in whatever unit that is.
         if any(getattr(config, name) is not None for name in names):
             flags = {name: value for name, value in flags.items() if name not in names}
+    for chooser, heeded_by in checks.HEEDED_BY.items():
+        # And what another schedule or rule would not heed is left out.
+        if (choice := getattr(config, chooser)) != getattr(TrainConfig(), chooser):
+            flags = {name: value for name, value in flags.items() if choice in heeded_by.get(name, (choice,))}
     return TrainConfig(**flags, recipe=config.recipe)
 
 

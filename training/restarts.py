@@ -4,8 +4,9 @@ TensorFlow's collectives do not let one worker join again: when one is gone, all
 checkpoint. With --max_restarts every worker does so by itself, whichever was the one.
 """
 
-import contextlib
 import ctypes
+import functools
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,11 @@ from training.workers import LOST
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+try:
+    # Looked up here: between fork and exec nothing may be loaded.
+    _prctl = ctypes.CDLL(None).prctl
+except (AttributeError, OSError):  # Another system.
+    _prctl = None
 
 
 def run_again_and_again(max_restarts):
@@ -45,7 +51,8 @@ def _run(command):
         child.send_signal(number)
 
     # In a session of its own a Ctrl-C on the terminal reaches it once, from us.
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with_this_process)
+    end_with_us = None if _prctl is None else functools.partial(_end_with_parent, os.getpid())
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_us)
     handlers = {number: signal.signal(number, ask) for number in _STOPPING}
     try:
         return child.wait(), bool(asked)
@@ -57,7 +64,8 @@ def _run(command):
             child.wait()
 
 
-def _end_with_this_process():
+def _end_with_parent(parent):
     """Asks Linux to end the calling process, a child, when its parent is killed: it would hold its folder and port."""
-    with contextlib.suppress(AttributeError, OSError):  # Another system: it stays.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # It was killed before.
+        os._exit(1)

@@ -19,7 +19,9 @@ def check_workers(workers, dataset, config):
     Raises:
       UserError: If one has others than the chief, on every worker.
     """
-    flags = {name: value for name, value in configs.to_json(config).items() if name not in configs.OF_ONE_WORKER}
+    # The path of a checkpoint to begin with is the chief's alone, and absolute by now; as given, it was compared.
+    of_one = {*configs.OF_ONE_WORKER, "checkpoint_path"}
+    flags = {name: value for name, value in configs.to_json(config).items() if name not in of_one}
     data = dataset.fingerprint((config.dataset_split_name, config.eval_split_name))
     workers.check_same({"data set": data} | {f"--{name}": value for name, value in flags.items()})
 

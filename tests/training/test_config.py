@@ -121,6 +121,7 @@ def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
         ("warmup_epochs", -1.0, 0.0),
         ("weight_decay", -1.0, 0.0),
         ("eval_every_epochs", -1.0, 0.0),
+        ("eval_every_epochs", math.inf, 1e6),
         ("save_interval_secs", -1.0, 0.0),
         ("momentum", 1.0, 0.0),
         ("momentum", -0.1, 0.99),
@@ -180,8 +181,8 @@ def test_what_was_given_and_does_nothing_is_told(flags, texts):
 
 
 def test_every_flag_of_one_rule_or_schedule_is_known_as_such():
-    """Given alone, none of them does anything beside the defaults of the other choice."""
-    flags = {name for of_choices in checks._HEEDED_BY.values() for name in of_choices}
+    """A flag that is named after a rule or a schedule is in the table of those that only some heed."""
+    flags = {name for of_choices in checks.HEEDED_BY.values() for name in of_choices}
     assert flags <= {field.name for field in dataclasses.fields(TrainConfig)}
     named = ("rmsprop_", "adam_", "adadelta_", "adagrad_", "ftrl_", "lars_", "learning_rate_decay_", "num_")
     choosers = {"learning_rate_decay_type", "num_epochs", "num_gpus"}

@@ -195,8 +195,7 @@ def assert_ended_as_if_calm(folder, calm_folder):
     assert curve(calm_folder) == curve(folder)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("index", [0, 1], ids=["chief", "other"])
+@pytest.mark.parametrize("index", [pytest.param(0, id="chief"), pytest.param(1, id="other", marks=pytest.mark.slow)])
 def test_a_run_one_of_whose_workers_is_killed_ends_as_one_of_whose_none_was(data_dir, tmp_path, calm, index):
     """It dies in the second epoch; both start again, and do again what came after the last checkpoint."""
     died = tmp_path / "died"

@@ -1,6 +1,8 @@
 """Recipes: each file holds what it says, and flags beside a recipe come first."""
 
 import dataclasses
+import re
+import shlex
 
 import pytest
 
@@ -71,6 +73,18 @@ def test_a_length_beside_a_recipe_takes_the_place_of_its_own(tmp_path, recipe, f
     checks.check_given(config)
 
 
+def test_what_another_rule_beside_a_recipe_would_not_heed_is_left_out(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        "[flags]\nnesterov = true\nmomentum = 0.8\n"
+        'learning_rate_decay_type = "step"\nlearning_rate_decay_epochs = [3]\n'
+    )
+    kept = parse(f"--recipe={path}", "--optimizer=lars")
+    assert (kept.nesterov, kept.momentum, kept.learning_rate_decay_epochs) == (True, 0.8, (3.0,))
+    dropped = parse(f"--recipe={path}", "--optimizer=sgd", "--learning_rate_decay_type=cosine")
+    assert (dropped.nesterov, dropped.momentum, dropped.learning_rate_decay_epochs) == (False, 0.9, None)
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -123,6 +137,11 @@ def test_every_recipe_can_be_followed(name):
     checks.check_given(config)
     checks.check_resolved(config)
     assert recipe["description"]
+    # The commands that its remarks give.
+    text = (recipes.FOLDER / f"{name}.toml").read_text()
+    for command in re.findall(r"^#\s+(python train_image_classifier\.py .*)$", text, re.M):
+        followed = parse(*shlex.split(command)[2:])
+        assert followed.recipe == name and not (followed.zero_gamma and "_v2_" in followed.model_name)
     if "paper" in recipe:
         assert recipe["paper"]["source"] and 0 < recipe["paper"]["top_1"] < 1
     for record in recipe.get("records", []):

@@ -141,6 +141,15 @@ def test_the_best_is_kept_whatever_the_run_deletes(run, tmp_path):
     assert again["cross_entropy"] == expected["cross_entropy"]
 
 
+def test_a_folder_of_another_trainer_has_a_best_too(run, toy_dir, tmp_path):
+    folder = copy_of(run, tmp_path / "run")
+    (folder / "model.json").unlink()
+    lines = watching.watch(config_of(folder, model_name=training_toys.TINY, dataset_dir=str(toy_dir)))
+    kept = best.read(folder / "eval_test")
+    assert kept["value"] == max(line["top_1"] for line in lines)
+    assert not (folder / "eval_test" / "best" / "model.json").exists()
+
+
 def test_a_checkpoint_that_is_deleted_meanwhile_is_passed_over(run, tmp_path, monkeypatch):
     folder = copy_of(run, tmp_path / "run")
     score = Scorer.score

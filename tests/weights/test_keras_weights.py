@@ -201,7 +201,6 @@ def test_another_epsilon_goes_into_the_variances_of_a_whole_model(tmp_path, v1, 
     np.testing.assert_allclose(whole(PREPROCESS[""](pixels.copy())), probabilities, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_network_of_images_that_keras_takes_for_too_small(tmp_path, v1):
     """Its weights do not depend on their size."""
     v1.save_weights(tmp_path / "source.weights.h5")
@@ -214,6 +213,7 @@ def test_a_network_of_images_that_keras_takes_for_too_small(tmp_path, v1):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_rgb_weights_stay_rgb_under_another_preprocessing(tmp_path, v1):
     """A network trained on RGB in -1 to 1, as many fine-tuned ones are."""
     v1.save_weights(tmp_path / "a.weights.h5")
