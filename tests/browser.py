@@ -34,7 +34,7 @@ def screenshot(path, target, width=1200, height=1600):
 def _run(path, *flags):
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
-        pytest.skip("needs chromium (make browser)")
+        pytest.skip("needs chromium to draw the page; make browser installs it")
     with tempfile.TemporaryDirectory(prefix="browser-") as folder:
         command = [program, *_FLAGS, f"--user-data-dir={folder}", *flags, pathlib.Path(path).resolve().as_uri()]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

@@ -32,7 +32,7 @@ power management:
 def repository(tmp_path):
     """A checkout of one commit that holds one file."""
     if shutil.which("git") is None:
-        pytest.skip("no git here")
+        pytest.skip("needs git, whose commits it reads")
     folder = tmp_path / "checkout"
     folder.mkdir()
     (folder / "file.txt").write_text("one\n")

@@ -157,7 +157,7 @@ def small_disk(tmp_path):
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("may not mount a small disk here")
+        pytest.skip("needs the right to mount a disk, so that one can be full")
     yield folder
     # Lazily: the process keeps the file of the curves open.
     subprocess.run(["umount", "--lazy", folder], check=True)

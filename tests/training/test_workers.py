@@ -175,7 +175,7 @@ def test_workers_meet_by_version_6_of_the_internet_protocol():
         ):
             hosts = [f"[::1]:{free.getsockname()[1]}" for free in (one, other)]
     except OSError:
-        pytest.skip("this system has no IPv6")
+        pytest.skip("needs IPv6, which this system has switched off")
     assert met(hosts, [1, 0], timeout_secs=20) == dict.fromkeys(range(2))
 
 

@@ -21,8 +21,10 @@ def _declare_operators():
     except PackageNotFoundError:
         return
     if foreign:
+        from torch import library as operators
+
         for operator in ("torchvision::nms", "torchvision::qnms"):
-            torch.library.define(operator, "(Tensor a, Tensor b, float c) -> Tensor")
+            operators.define(operator, "(Tensor a, Tensor b, float c) -> Tensor")
 
 
 _declare_operators()
