@@ -38,8 +38,8 @@ def earlier_description(folder, dataset, config):
       The dict of `checkpoints.read_description`; None without a checkpoint.
 
     Raises:
-      UserError: If that was another run than this one: of other flags, in another order of classes, on another number of
-        images.
+      UserError: If that was another run than this one: of other flags, in another order of classes, or on more or
+        fewer images.
     """
     if folder.newest() is None:
         return None
