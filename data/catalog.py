@@ -101,6 +101,7 @@ class Dataset:
       file_pattern: Names of a split's files within `directory`, a glob in which `{split}` stands for the
         split.
       synthetic: The `synthetic.SyntheticImages` that take the place of files; None where there are files.
+      own_files: Paths of the files of a split of which this process has a part, as `sharding.own_part` divides it.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Dataset:
     licence: str = ""
     row: DatasetRow = DatasetRow()
     synthetic: object | None = None
+    own_files: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self):
@@ -173,6 +175,8 @@ class Dataset:
           UserError: If the split is unknown, or no file matches.
         """
         count = self.num_records(split)
+        if split in self.own_files:
+            return self.own_files[split]
         pattern = self.file_pattern.replace("{split}", glob.escape(split))
         names = sorted(glob.glob(pattern, root_dir=self.directory))
         if not names:

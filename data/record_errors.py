@@ -65,8 +65,7 @@ def find_fault(dataset, split, labels_offset=0):
     for path in dataset.files(split):
         counts[path], at_end = _count_good_records(path, allowed)
         if not at_end:
-            number = counts[path]
-            return f"{path}, record {number} (counted from 0): {_explain(path, number, allowed)}"
+            return explain_record(path, counts[path], allowed)
     if sum(counts.values()) != dataset.num_records(split):
         return count_fault(dataset, split, counts)
     return _find_bad_boxes(dataset, split)
@@ -116,6 +115,11 @@ def _count_good_records(path, allowed):
     except _ERRORS_OF_RECORDS:
         return count, False
     return count, True
+
+
+def explain_record(path, number, allowed=range(0)):
+    """Says what is wrong with a record: `number` of its file, from 0, with the labels `allowed` it may have."""
+    return f"{path}, record {number} (counted from 0): {_explain(path, number, allowed)}"
 
 
 def _explain(path, number, allowed):

@@ -165,6 +165,9 @@ class TrainConfig:
     """HOST:PORT of every worker, apart by commas, the chief's first (those of TF_CONFIG, or one process)."""
     task_index: int | None = None
     """Place of this process among the workers, from 0."""
+    shard_policy: Literal["data", "file"] = "data"
+    """How workers share records: by data each reads all and takes its part of each batch, which is then the same on any
+    number of workers; by file each reads files of its own alone."""
     worker_timeout_secs: float = 300.0
     """How long to wait for the other workers at the start."""
     max_restarts: int = 0

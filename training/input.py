@@ -1,11 +1,19 @@
 """What a training run is fed: its data set, its preprocessing, and the batches that they give."""
 
 import dataclasses
+import sys
+
+import numpy as np
 
 from command_line import UserError
-from data import catalog, preprocessing, records, service, statistics, synthetic
+from data import catalog, preprocessing, records, service, sharding, statistics, synthetic
 from data.mixing import Mixing
 from data.preprocessing.augmentation import Augmentation
+from training.workers import Workers
+
+_ALONE = Workers()
+# Of the records of the worker that has most: who has fewer sees its own more often.
+_LEAST_SHARE = 0.9
 
 
 def open_data(config, network):
@@ -33,7 +41,7 @@ class Input:
       settings: What model.json records of the preprocessing.
     """
 
-    def __init__(self, config, dataset, recorded=None, worker=0, num_workers=1):
+    def __init__(self, config, dataset, recorded=None, workers=_ALONE):
         """Looks everything up, so that wrong names come out before anything is made.
 
         Args:
@@ -41,20 +49,27 @@ class Input:
           dataset: A catalog.Dataset.
           recorded: The settings of the run that this one goes on with, or begins with the weights of; None where the
             flags alone decide.
-          worker, num_workers: Whose part of the batches to make, as in `records.training_batches`.
+          workers: The workers.Workers of the run, all of which have to make one where files are divided.
 
         Raises:
-          UserError: If a name, a split or an address is wrong.
+          UserError: If a name, a split or an address is wrong, or there are too few files to divide.
+          DataError: If a file that is to be divided is cut short, or all do not hold what dataset.json promises.
         """
         self._config = config
         self._dataset = dataset
-        self._part = {"worker": worker, "num_workers": num_workers}
+        self._workers = workers
         if not dataset.synthetic:
             dataset.files(config.eval_split_name)
         if config.data_service_address:
             service.check_address(config.data_service_address)
         self._family = preprocessing.from_settings(recorded) if recorded else self._new_family()
         self.settings = self._family.settings(config.train_image_size)
+        self._parts = {}
+        if config.shard_policy == "file" and workers.count > 1 and not dataset.synthetic:
+            self._divide(config.dataset_split_name)
+            # One pass at a time over what is small enough for few files can be made by all.
+            if len(dataset.files(config.eval_split_name)) >= workers.count:
+                self._divide(config.eval_split_name)
 
     @property
     def channels(self):
@@ -62,39 +77,85 @@ class Input:
         return self._family.channels
 
     def training_batches(self, first_step):
-        """As `records.training_batches`, from a step on."""
-        config = self._config
+        """As `records.training_batches`, from a step on: this worker's part of each batch."""
+        config, workers, split = self._config, self._workers, self._config.dataset_split_name
+        batch_size, seed, part = config.batch_size, config.seed, {"worker": workers.index, "num_workers": workers.count}
+        if split in self._parts:
+            batch_size, part = batch_size // workers.count, {}
+            # Images and epochs of two workers have the same numbers, and should not be drawn alike.
+            seed = int(np.random.SeedSequence([seed, workers.index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         augmentation = Augmentation(
             config.rand_augment_layers, config.rand_augment_magnitude, random_erasing=config.random_erasing
         )
         size = config.train_image_size
         return records.training_batches(
-            self._dataset,
-            config.dataset_split_name,
+            self._dataset_of(split),
+            split,
             preprocessing.Preprocess(self._family, size, size, is_training=True, augmentation=augmentation),
-            config.batch_size,
-            config.seed,
+            batch_size,
+            seed,
             first_step=first_step,
             labels_offset=config.labels_offset,
             num_private_threads=config.dataset_num_private_threads,
             mixing=Mixing(config.mixup_alpha, config.cutmix_alpha),
             service_address=config.data_service_address,
-            **self._part,
+            **part,
         )
 
     def evaluation_batches(self, batch_size):
-        """As `records.evaluation_batches`."""
-        config = self._config
+        """As `records.evaluation_batches`: this worker's batches."""
+        config, workers, split = self._config, self._workers, self._config.eval_split_name
         size = config.train_image_size
+        part = {} if split in self._parts else {"worker": workers.index, "num_workers": workers.count}
         return records.evaluation_batches(
-            self._dataset,
-            config.eval_split_name,
+            self._dataset_of(split),
+            split,
             preprocessing.Preprocess(self._family, size, size),
             batch_size,
             config.labels_offset,
             config.dataset_num_private_threads,
-            **self._part,
+            **part,
         )
+
+    def places(self, batch_size):
+        """Where this worker's evaluation batches stand: the number of its first record, and how many take turns."""
+        if self._config.eval_split_name in self._parts:
+            return self._parts[self._config.eval_split_name][1], 1
+        return self._workers.index * batch_size, self._workers.count
+
+    def explain_errors(self, split):
+        """As `records.explain_errors`, of what this worker reads of a split."""
+        return records.explain_errors(self._dataset_of(split), split, self._config.labels_offset)
+
+    def _dataset_of(self, split):
+        return self._parts[split][0] if split in self._parts else self._dataset
+
+    def _divide(self, split):
+        """Gives this worker files of its own: notes its part of the data set, and how many records come before it."""
+        workers, dataset = self._workers, self._dataset
+        if len(dataset.files(split)) < workers.count:
+            raise UserError(
+                f"--shard_policy=file: split {split!r} of data set {dataset.name!r} has {len(dataset.files(split))} "
+                f"file(s), expected at least one for each of the {workers.count} workers: convert it with more "
+                "--num_shards, or leave the flag out"
+            )
+        part = sharding.own_part(dataset, split, workers.index, workers.count)
+        own = np.zeros(workers.count, np.int64)
+        own[workers.index] = part.num_records(split)
+        (counts,) = workers.sum([own])
+        if counts.sum() != dataset.num_records(split):
+            raise records.DataError(
+                f"the files of split {split!r} of data set {dataset.name!r} hold {counts.sum()} records, expected "
+                f"{dataset.num_records(split)} by {dataset.directory / catalog.DESCRIPTION_FILE}: restore the missing "
+                "or remove the surplus files, or mend the count"
+            )
+        if workers.is_chief and counts.min() < _LEAST_SHARE * counts.max():
+            print(
+                f"warning: --shard_policy=file: workers have {counts.min()} to {counts.max()} records of split "
+                f"{split!r}; who has fewer sees its own more often. A number of files that the workers divide mends it",
+                file=sys.stderr,
+            )
+        self._parts[split] = part, int(counts[: workers.index].sum())
 
     def _new_family(self):
         """The family that the flags name; "cifar_mean" with the statistics of the training split."""

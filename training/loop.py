@@ -13,7 +13,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from command_line import UserError
-from data import records
 from nets import checkpoints, nets_factory
 from training import best, building, checks, curves, devices, fine_tuning, recalibration, run_description, same_run
 from training import config as configs
@@ -123,7 +122,6 @@ class _Run:
 
     def __init__(self, config, dataset, folder, stop, workers):
         self._config = config
-        self._dataset = dataset
         self._folder = folder
         self._stop = stop
         self._workers = workers
@@ -141,7 +139,7 @@ class _Run:
             best.forget(folder.path)
         source = before or workers.from_chief(lambda: fine_tuning.source_description(config)) or {}
         recorded, settings = source.get("preprocessing"), source.get("network", {})
-        self._input = Input(config, dataset, recorded, workers.index, workers.count)
+        self._input = Input(config, dataset, recorded, workers)
         with self._strategy.scope():
             self._model = building.make_model(config, len(self._class_names), self._input.channels, settings)
         self._schedule = make_schedule(config, self._total_steps, float(self._steps_per_epoch))
@@ -259,7 +257,7 @@ class _Run:
         return self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
 
     def _next(self):
-        with records.explain_errors(self._dataset, self._config.dataset_split_name, self._config.labels_offset):
+        with self._input.explain_errors(self._config.dataset_split_name):
             try:
                 return next(self._batches)
             except StopIteration:
@@ -272,8 +270,7 @@ class _Run:
     def _evaluate(self, step, prefix, meter, progress):
         meter.enter("evaluation")
         result = self._evaluation.run(
-            self._dataset,
-            self._input.evaluation_batches,
+            self._input,
             self._images_at_once,
             self._class_names,
             step,

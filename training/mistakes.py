@@ -39,18 +39,20 @@ class Mistake(NamedTuple):
 class Mistakes:
     """Keeps the mistakes with the highest cross-entropy; of equal ones the earlier records."""
 
-    def __init__(self, most=_MOST, workers=None, batch_size=0):
+    def __init__(self, most=_MOST, workers=None, first_record=0, turns=1):
         """Makes it for one evaluation.
 
         Args:
           most: How many to keep.
-          workers: The workers.Workers that take turns with the batches, each with a Mistakes; None for one process.
-          batch_size: Records of each of their batches but the last.
+          workers: The workers.Workers that share the batches, each with a Mistakes; None for one process.
+          first_record: Number of the first record of this worker.
+          turns: How many workers take turns with the batches; 1 where this one's follow each other.
         """
         self._most = most
         self._workers = workers if workers and workers.count > 1 else None
         self._worst = []
-        self._next_record = workers.index * batch_size if workers else 0
+        self._next_record = first_record
+        self._turns = turns
 
     def add(self, batch):
         """Looks through an evaluation.Predictions."""
@@ -65,7 +67,7 @@ class Mistakes:
             self._worst.append(Mistake(record, *(number.item() for number in numbers), _picture(batch.images[index])))
         # Stable, so that the earlier stay before the later.
         self._worst = sorted(self._worst, key=lambda mistake: -mistake.cross_entropy)[: self._most]
-        self._next_record += len(batch.labels) * (self._workers.count if self._workers else 1)
+        self._next_record += len(batch.labels) * self._turns
 
     def worst(self):
         """A list of Mistake, the worst first; with workers, those of all of them, and all have to call it."""

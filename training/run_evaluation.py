@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import tensorflow as tf
 
-from data import records
 from nets import checkpoints
 from training import best, fine_tuning, mistakes, recalibration
 from training.interrupts import Stopped
@@ -41,13 +40,12 @@ class RunEvaluation:
             interval = Fraction(str(config.eval_every_epochs)) * steps_per_epoch
         return step == total_steps or (interval > 0 and step // interval > (step - 1) // interval)
 
-    def run(self, dataset, make_batches, batch_size, class_names, step, prefix, progress):
+    def run(self, source, batch_size, class_names, step, prefix, progress):
         """Scores the network, keeps its checkpoint if it is the best, and what the run's report shows of it.
 
         Args:
-          dataset: The catalog.Dataset of the batches.
-          make_batches: Makes batches of a size as `Evaluator.evaluate` takes them.
-          batch_size: That size.
+          source: The input.Input of the run.
+          batch_size: Images to score at once.
           class_names: A name for each class.
           step: Steps done.
           prefix: The checkpoint that holds the network; None before there is one.
@@ -58,7 +56,8 @@ class RunEvaluation:
         """
         config = self._config
         split = config.eval_split_name
-        worst = mistakes.Mistakes(workers=self._workers, batch_size=batch_size)
+        first_record, turns = source.places(batch_size)
+        worst = mistakes.Mistakes(workers=self._workers, first_record=first_record, turns=turns)
 
         def stoppable(batches):
             # Within the evaluation only: workers do this together, and one that left before would leave the others
@@ -69,8 +68,9 @@ class RunEvaluation:
                 yield batch
 
         try:
-            with records.explain_errors(dataset, split, config.labels_offset), self.averages_in_place():
-                result = self._evaluator.evaluate(stoppable(make_batches(batch_size)), class_names, worst.add)
+            with source.explain_errors(split), self.averages_in_place():
+                batches = stoppable(source.evaluation_batches(batch_size))
+                result = self._evaluator.evaluate(batches, class_names, worst.add)
         except Stopped:
             return None
         # Before anything is said of its scores, the checkpoint has to be there.

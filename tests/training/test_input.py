@@ -15,6 +15,20 @@ from training import config as configs
 from training import loop
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.input import Input, open_data
+from training.workers import Workers
+
+
+class Two(Workers):
+    """One of two workers, who is told how many records of each divided split the other has."""
+
+    def __init__(self, index, *others):
+        super().__init__(["one:1", "two:2"], index)
+        self._others = list(others)
+
+    def sum(self, arrays):
+        (counts,) = arrays
+        counts[1 - self.index] = self._others.pop(0)
+        return [counts]
 
 
 def resolved(toy_dir, **changes):
@@ -117,6 +131,69 @@ def test_a_run_with_everything_on_is_taken_up_again_bit_for_bit(toy_dir, tmp_pat
     training_toys.assert_same_values(
         training_toys.values_in(whole.checkpoint), training_toys.values_in(parts.checkpoint)
     )
+
+
+@pytest.fixture
+def divided_dir(tmp_path):
+    """22 records to train on in files of 7, 7 and 8; 13 to evaluate in one."""
+    training_toys.divide_files(training_toys.make_dataset(tmp_path / "toy"), "train", 3)
+    return tmp_path / "toy"
+
+
+def test_workers_with_files_of_their_own_see_each_of_their_records_once_an_epoch(divided_dir):
+    """Of 22 records in three files, the first worker has the 7 of the first file, the other the 15 of the others."""
+    pixels = {"preprocessing_name": "lenet", "shard_policy": "file", "batch_size": 2}
+    config, dataset = resolved(divided_dir, **pixels)
+    seen = []
+    for index, others in ((0, 15), (1, 7)):
+        batches = iter(Input(config, dataset, workers=Two(index, others)).training_batches(0))
+        epochs = [sorted(next(batches)[0].numpy().tobytes() for _ in range(22 - others)) for _ in range(2)]
+        assert epochs[0] == epochs[1] and len(set(epochs[0])) == 22 - others
+        seen += epochs[0]
+    epoch = Input(config, dataset).training_batches(0).take(11)
+    assert sorted(seen) == sorted(image.numpy().tobytes() for images, _ in epoch for image in tf.split(images, 2))
+
+
+def test_workers_with_files_of_their_own_draw_apart_and_go_on_where_they_were(divided_dir, tmp_path):
+    """The same two files for both, so that only what is drawn can tell their images apart."""
+    same = tmp_path / "toy" / "toy_train-0.tfrecord"
+    (tmp_path / "toy" / "toy_train-2.tfrecord").unlink()
+    (tmp_path / "toy" / "toy_train-1.tfrecord").write_bytes(same.read_bytes())
+    description = json.loads((divided_dir / "dataset.json").read_text())
+    (divided_dir / "dataset.json").write_text(json.dumps(description | {"splits": {"train": 14, "test": 13}}))
+    config, dataset = resolved(divided_dir, shard_policy="file", batch_size=14)
+    both = [Input(config, dataset, workers=Two(index, 7)) for index in range(2)]
+    first, second = ([images.numpy() for images, _ in one.training_batches(0).take(3)] for one in both)
+    for ours, theirs in zip(first, second, strict=True):
+        assert sorted(image.tobytes() for image in ours) != sorted(image.tobytes() for image in theirs)
+    for images, later in zip(both[0].training_batches(1).take(2), first[1:], strict=True):
+        np.testing.assert_array_equal(images[0], later)
+
+
+def test_few_files_are_evaluated_by_turns_and_more_are_divided(divided_dir):
+    config, dataset = resolved(divided_dir, shard_policy="file", batch_size=2)
+    second = Input(config, dataset, workers=Two(1, 7))
+    assert second.places(4) == (4, 2)
+    assert [len(labels) for _, labels in second.evaluation_batches(4)] == [4, 1]
+    training_toys.divide_files(divided_dir, "test", 2)
+    config, dataset = resolved(divided_dir, shard_policy="file", batch_size=2)
+    # 7 records of the training come before its own, and 6 of the evaluation.
+    second = Input(config, dataset, workers=Two(1, 7, 6))
+    assert second.places(4) == (6, 1)
+    assert [len(labels) for _, labels in second.evaluation_batches(4)] == [4, 3]
+
+
+def test_files_that_cannot_be_divided_are_named(divided_dir, capsys):
+    config, dataset = resolved(divided_dir, shard_policy="file", batch_size=2)
+    with pytest.raises(UserError, match=r"hold 21 records, expected 22 by .*dataset.json: restore the missing"):
+        Input(config, dataset, workers=Two(1, 6))
+    Input(config, dataset, workers=Two(0, 15))
+    assert "workers have 7 to 15 records of split 'train'; who has fewer" in capsys.readouterr().err
+    config, dataset = resolved(divided_dir, shard_policy="file", dataset_split_name="test", batch_size=2)
+    with pytest.raises(
+        UserError, match=r"split 'test' of data set 'toy' has 1 file\(s\), expected at least one for each"
+    ):
+        Input(config, dataset, workers=Two(0, 7))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import training_toys
 
 from nets import nets_factory
 from training import loop, mistakes
+from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.workers import LOST
 
 FOLDER = pathlib.Path(__file__).parent
@@ -145,6 +146,26 @@ def test_two_workers_of_32_train_as_one_of_64(data_dir, frozen, tmp_path):
     assert "2 device(s)" in chief_says and f"step {STEPS}/{STEPS}" in chief_says
     # The log is the chief's; what came of the run, all say.
     assert "loss" not in other_says and chief_says.splitlines()[-1] == other_says.splitlines()[-1]
+
+
+def test_workers_with_files_of_their_own_score_every_record_once(tmp_path):
+    directory = training_toys.make_dataset(tmp_path / "toy", train=192)
+    training_toys.divide_files(directory, "train", 4)
+    training_toys.divide_files(directory, "test", 3)
+    config = config_of(
+        directory, tmp_path / "run", shard_policy="file", json=tmp_path / "run.json", learning_rate=1e-5, num_epochs=1.0
+    )
+    run(config, 2)
+    evaluation = json.loads((tmp_path / "run.json").read_text())["evaluation"]
+    alone = evaluate_checkpoint(EvalConfig(checkpoint_path=tmp_path / "run"))
+    assert alone["count"] == evaluation["count"] == training_toys.TEST_COUNT
+    assert alone["confusion_matrix"] == evaluation["confusion_matrix"]
+    np.testing.assert_allclose(evaluation["cross_entropy"], alone["cross_entropy"], rtol=1e-5)
+    # So short a run leaves some. The report numbers the records of all files, whoever scored them; record i of the
+    # toys has label i % 3.
+    found = mistakes.read(tmp_path / "run")["mistakes"]
+    assert len({mistake.record for mistake in found}) == round((1 - alone["top_1"]) * alone["count"]) > 0
+    assert all(mistake.label == mistake.record % 3 for mistake in found)
 
 
 def test_a_worker_that_never_comes_is_named_in_time(data_dir, tmp_path):

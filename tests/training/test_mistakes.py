@@ -82,7 +82,7 @@ def test_workers_that_take_turns_keep_what_one_process_keeps():
     ]
     alone = mistakes.Mistakes(most=4)
     told = queue.SimpleQueue(), queue.SimpleQueue()
-    both = [mistakes.Mistakes(4, Turns(index, told), batch_size=3) for index in range(2)]
+    both = [mistakes.Mistakes(4, Turns(index, told), 3 * index, turns=2) for index in range(2)]
     for number, one in enumerate(batches):
         alone.add(one)
         both[number % 2].add(one)
@@ -97,7 +97,7 @@ def test_workers_that_take_turns_keep_what_one_process_keeps():
 
 def test_workers_without_mistakes():
     told = queue.SimpleQueue(), queue.SimpleQueue()
-    both = [mistakes.Mistakes(4, Turns(index, told), batch_size=3) for index in range(2)]
+    both = [mistakes.Mistakes(4, Turns(index, told), 3 * index, turns=2) for index in range(2)]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         assert list(pool.map(mistakes.Mistakes.worst, both)) == [[], []]
 

@@ -47,6 +47,20 @@ def make_dataset(directory, class_names=CLASS_NAMES, train=TRAIN_COUNT, test=TES
     return directory
 
 
+def divide_files(directory, split, files):
+    """Divides the file of a split of `make_dataset` into several."""
+    path = directory / f"toy_{split}.tfrecord"
+    contents = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    path.unlink()
+    for file in range(files):
+        with tf.io.TFRecordWriter(str(directory / f"toy_{split}-{file}.tfrecord")) as writer:
+            for record in contents[file * len(contents) // files : (file + 1) * len(contents) // files]:
+                writer.write(record)
+    description = json.loads((directory / "dataset.json").read_text())
+    description["file_pattern"] = "toy_{split}*.tfrecord"
+    (directory / "dataset.json").write_text(json.dumps(description))
+
+
 def toy_config(dataset_dir, train_dir, **changes):
     """A run of STEPS steps over 2 epochs, with an evaluation after each."""
     settings = {
