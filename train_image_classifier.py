@@ -17,6 +17,13 @@ def main(config):
         from training.restarts import run_again_and_again
 
         return run_again_and_again(config.max_restarts)
+    from training import clusters
+
+    cluster = clusters.find_cluster(config)
+    if cluster.servers and not cluster.is_chief:
+        from training import parameter_servers
+
+        return parameter_servers.serve(cluster)
     from nets import checkpoints
     from training.evaluation import describe
     from training.loop import train

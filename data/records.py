@@ -67,7 +67,7 @@ def training_batches(
       preprocess: A `preprocessing.Preprocess`, which decodes of a JPEG only what it needs; or a function of
         (image, seed=...): uint8 [height, width, 3] and an int64 [2] seed for stateless random ops, to float32
         of one fixed shape.
-      seed: An int of at most 63 bits.
+      seed: An int of at most 63 bits, or an int64 scalar tensor.
       first_step: The first batch to give.
       labels_offset: Taken off each label; 1 drops Slim's background class.
       shuffle_buffer: Encoded records that the shuffle draws from. None for the whole split when it is cached,
@@ -171,7 +171,7 @@ def _numbered(source, count, shuffle_buffer, seed, first_position):
         # of ours alone.
         tf.compat.v1.set_random_seed(1)
         # Images take the seeds (seed, position), position >= 0: epochs take those below.
-        epoch_seed = tf.stack([tf.constant(seed, tf.int64), -1 - epoch])
+        epoch_seed = tf.stack([tf.convert_to_tensor(seed, tf.int64), -1 - epoch])
         shuffle_seed = tf.random.stateless_uniform([], epoch_seed, minval=None, maxval=None, dtype=tf.int64)
         elements = source.epoch(epoch_seed)
         return elements.shuffle(shuffle_buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
@@ -183,7 +183,7 @@ def _numbered(source, count, shuffle_buffer, seed, first_position):
 
 def _batches(source, numbered, seed, batch_size):
     def example(position, fields):
-        return source.example(*fields, seed=tf.stack([tf.constant(seed, tf.int64), position]))
+        return source.example(*fields, seed=tf.stack([tf.convert_to_tensor(seed, tf.int64), position]))
 
     examples = numbered.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return examples.batch(batch_size, drop_remainder=True)
@@ -192,7 +192,8 @@ def _batches(source, numbered, seed, batch_size):
 def _mixed(batches, mixing, num_classes, seed, first_step):
     def mix(step, batch):
         # No record has a position so high: images and batches share no seed.
-        return mixing.mix(*batch, num_classes, tf.stack([tf.constant(seed, tf.int64), tf.int64.max - step]))
+        batch_seed = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.int64.max - step])
+        return mixing.mix(*batch, num_classes, batch_seed)
 
     return batches.enumerate(first_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

@@ -157,14 +157,18 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the activations; auto takes bfloat16 or float16 where the machine is faster in it."""
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "parameter_server"] = "auto"
-    """Over what a batch is divided: several workers, several GPUs, or nothing; auto sees what there is, and
-    parameter_server is refused, since no such run can be repeated."""
+    """Over what a batch is divided: several workers, several GPUs, or nothing; with parameter servers each worker takes
+    batches of its own. auto sees what there is."""
     num_gpus: int | None = None
     """GPUs that this process takes (all)."""
     worker_hosts: str | None = None
     """HOST:PORT of every worker, apart by commas, the chief's first (those of TF_CONFIG, or one process)."""
+    ps_hosts: str | None = None
+    """HOST:PORT of every parameter server, apart by commas; the first worker then deals out steps, and does none."""
+    job_name: Literal["worker", "ps"] = "worker"
+    """What this process is: a worker, the chief too, or a parameter server."""
     task_index: int | None = None
-    """Place of this process among the workers, from 0."""
+    """Place of this process among the workers, or among the parameter servers, from 0."""
     shard_policy: Literal["data", "file"] = "data"
     """How workers share records: by data each reads all and takes its part of each batch, which is then the same on any
     number of workers; by file each reads files of its own alone."""
@@ -216,6 +220,7 @@ GENERAL = {
 OF_ONE_WORKER = (
     "train_dir",
     "num_gpus",
+    "job_name",
     "task_index",
     "max_restarts",
     "dataset_dir",
@@ -241,6 +246,7 @@ RESUMABLE = {
     "strategy",
     *OF_ONE_WORKER,
     "worker_hosts",
+    "ps_hosts",
     "worker_timeout_secs",
     "data_service_address",
     "profile_steps",

@@ -4,12 +4,8 @@ import tensorflow as tf
 
 from command_line import UserError
 from nets.processor import computes_in
-from training import meeting
+from training import meeting, parameter_servers
 
-NO_PARAMETER_SERVERS = (
-    "parameter servers are not for this trainer: their workers move the weights under each other's hands, so that no "
-    "run could be repeated or taken up again exactly; --strategy=multi_worker trains on the same machines, without them"
-)
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -44,23 +40,31 @@ def make_strategy(config, workers, flags):
       flags: As in `meeting.meet`.
 
     Returns:
-      Of --strategy=auto: multi_worker where workers are several, else mirrored over several GPUs, else one device.
+      Of --strategy=auto: parameter_server where there are servers, multi_worker where workers are several, else
+      mirrored over several GPUs, else one device.
 
     Raises:
       UserError: If the machine has not what the flags ask for, or a worker does not come.
     """
-    if config.strategy == "parameter_server":
-        raise UserError(NO_PARAMETER_SERVERS)
     gpus = _take_gpus(config.num_gpus)
     kind = config.strategy
     if kind == "auto":
-        kind = "multi_worker" if workers.count > 1 else "mirrored" if len(gpus) > 1 else "one_device"
+        several = "multi_worker" if workers.count > 1 else "mirrored" if len(gpus) > 1 else "one_device"
+        kind = "parameter_server" if workers.cluster.servers else several
+    if (kind == "parameter_server") != bool(workers.cluster.servers):
+        raise UserError(
+            f"--strategy={kind} with {len(workers.cluster.servers)} parameter server(s): parameter_server needs some, "
+            "from --ps_hosts or TF_CONFIG, and the others take none"
+        )
     if (kind == "multi_worker") != (workers.count > 1):
         raise UserError(
             f"--strategy={kind} with {workers.count} worker(s): multi_worker needs several, from --worker_hosts and "
             "--task_index or TF_CONFIG, and the others take one"
         )
-    if kind == "multi_worker":
+    if kind == "parameter_server":
+        parameter_servers.check(config)
+        workers.strategy = parameter_servers.connect(workers.cluster, config.worker_timeout_secs)
+    elif kind == "multi_worker":
         workers.strategy = _connect(config, workers, flags)
     elif kind == "mirrored":
         workers.strategy = tf.distribute.MirroredStrategy()

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 import numpy as np
+import tensorflow as tf
 
 from command_line import UserError
 from data import catalog, preprocessing, records, service, sharding, statistics, synthetic
@@ -84,14 +85,10 @@ class Input:
             batch_size, part = batch_size // workers.count, {}
             # Images and epochs of two workers have the same numbers, and should not be drawn alike.
             seed = int(np.random.SeedSequence([seed, workers.index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        augmentation = Augmentation(
-            config.rand_augment_layers, config.rand_augment_magnitude, random_erasing=config.random_erasing
-        )
-        size = config.train_image_size
         return records.training_batches(
             self._dataset_of(split),
             split,
-            preprocessing.Preprocess(self._family, size, size, is_training=True, augmentation=augmentation),
+            self._training_preprocess(),
             batch_size,
             seed,
             first_step=first_step,
@@ -101,6 +98,30 @@ class Input:
             service_address=config.data_service_address,
             **part,
         )
+
+    def batches_of_a_server_worker(self):
+        """As `records.training_batches`, of one of the workers of parameter servers: traced here, but made there."""
+        config = self._config
+        return records.training_batches(
+            self._dataset,
+            config.dataset_split_name,
+            self._training_preprocess(),
+            config.batch_size,
+            # Drawn by each worker for itself: else all would take the same batches.
+            tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64),
+            labels_offset=config.labels_offset,
+            # What would be held in memory would be sent from here.
+            cached_bytes=0,
+            num_private_threads=config.dataset_num_private_threads,
+            mixing=Mixing(config.mixup_alpha, config.cutmix_alpha),
+        )
+
+    def _training_preprocess(self):
+        config, size = self._config, self._config.train_image_size
+        augmentation = Augmentation(
+            config.rand_augment_layers, config.rand_augment_magnitude, random_erasing=config.random_erasing
+        )
+        return preprocessing.Preprocess(self._family, size, size, is_training=True, augmentation=augmentation)
 
     def evaluation_batches(self, batch_size):
         """As `records.evaluation_batches`: this worker's batches."""

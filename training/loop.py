@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
 import sys
@@ -26,6 +27,7 @@ from training.run_evaluation import RunEvaluation
 from training.run_folder import RunFolder
 from training.schedules import make_schedule
 from training.shared_evaluation import SharedEvaluator
+from training.stepping import Stepping
 from training.workers import find_workers
 
 
@@ -80,6 +82,7 @@ def train(config):
     with workers.explain_losses():
         same_run.check_workers(workers, dataset, config)
     with (
+        workers.dismissed_at_the_end(),
         workers.explain_losses(),
         _place_of(workers, config.train_dir) as path,
         RunFolder(path, config.keep_checkpoints, is_ours=workers.is_chief) as folder,
@@ -145,7 +148,8 @@ class _Run:
         self._schedule = make_schedule(config, self._total_steps, float(self._steps_per_epoch))
         self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
-        self._evaluator = SharedEvaluator(self._model, workers) if workers.count > 1 else Evaluator(self._model)
+        is_elsewhere = workers.count > 1 or workers.cluster.servers
+        self._evaluator = SharedEvaluator(self._model, workers) if is_elsewhere else Evaluator(self._model)
         self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop, workers)
         self._origin = workers.from_chief(lambda: self._restore(before))
         workers.share(self._values.values())
@@ -160,8 +164,7 @@ class _Run:
         first_step = int(self._step.global_step.numpy())
         meter = Meter(first_step, self._total_steps, self._config.batch_size)
         profile = Profile(self._config.profile_steps, self._total_steps, self._folder.path)
-        batches = self._input.training_batches(first_step)
-        self._batches = iter(devices.distribute(self._strategy, self._workers, batches))
+        self._stepping = Stepping(self._config, self._step, self._input, self._workers, self._stop, first_step)
         is_chief = self._workers.is_chief
         writer = tf.summary.create_file_writer(str(self._folder.path))
         with Progress(first_step, self._total_steps, is_shown=is_chief) as progress, writer.as_default(), profile:
@@ -178,16 +181,11 @@ class _Run:
                 stop = evaluation is None
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
             while not (self._is_finished(step, evaluation) or stop):
-                meter.enter("input")
-                batch = self._next()
-                meter.enter("step")
-                with profile.step(step + 1):
-                    metrics = self._step.step(*batch)
-                meter.add(metrics)
-                check.add(*batch, metrics)
-                step += 1
+                for metrics in self._stepping.advance(step, self._next_wait(step), meter, profile, check):
+                    meter.add(metrics)
+                    step += 1
+                    progress.step(step)
                 evaluation = None
-                progress.step(step)
                 if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
                     self._log(step, meter, progress)
                 if step == self._total_steps:
@@ -219,6 +217,16 @@ class _Run:
         prefix = self._workers.from_chief(lambda: prefix and str(prefix))
         return TrainResult(step, self._total_steps, finished, bool(self._stop), prefix, evaluation, pace)
 
+    def _next_wait(self, step):
+        """The next step after which something is to be done with the network as it is then."""
+
+        def is_one(step):
+            return step % self._config.log_every_n_steps == 0 or self._evaluation.is_due(
+                step, self._total_steps, self._steps_per_epoch
+            )
+
+        return next(later for later in itertools.count(step + 1) if is_one(later))
+
     def _begin(self, first_step, progress):
         """Says what begins, notes it in the folder, and takes up the curves."""
         description = run_description.describe(
@@ -227,7 +235,7 @@ class _Run:
             total_steps=self._total_steps,
             steps_per_epoch=float(self._steps_per_epoch),
             train_images=self._image_count,
-            devices=self._strategy.num_replicas_in_sync,
+            devices=max(self._strategy.num_replicas_in_sync, len(self._workers.cluster.workers) - 1),
         )
         progress.say(run_description.headline(self._config, description))
         if self._origin:
@@ -256,17 +264,6 @@ class _Run:
             return self._evaluation.is_good_enough(noted)
         return self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
 
-    def _next(self):
-        with self._input.explain_errors(self._config.dataset_split_name):
-            try:
-                return next(self._batches)
-            except StopIteration:
-                # Training batches are endless, unless other machines make them.
-                raise UserError(
-                    f"the tf.data service at {self._config.data_service_address} has lost a worker; start it anew, and "
-                    "the same command goes on from the last checkpoint"
-                ) from None
-
     def _evaluate(self, step, prefix, meter, progress):
         meter.enter("evaluation")
         result = self._evaluation.run(
@@ -290,12 +287,7 @@ class _Run:
         if not self._config.recalibrate_batch_norm:
             return False
         meter.enter("evaluation")
-        return self._evaluation.recalibrate(self._model, self._values, self._local_images(), progress)
-
-    def _local_images(self):
-        """The images of the batches that would come next, of each device of this process."""
-        while True:
-            yield from self._strategy.experimental_local_results(self._next()[0])
+        return self._evaluation.recalibrate(self._model, self._values, self._stepping.local_images(), progress)
 
     def _save(self, step, meter):
         """Saves, but nothing that is spoilt: a run can always go on from the newest checkpoint of its folder."""

@@ -38,7 +38,7 @@ def meet(workers, flags, timeout_secs):
 def _receive(workers, flags, deadline, timeout_secs):
     """The chief's part; returns what is wrong, or None."""
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listen(workers))
+        listener = stack.enter_context(listen(workers.addresses[0], "the chief", workers.count))
         missing, callers, fault = set(range(1, workers.count)), [], None
         while missing and not fault:
             left = deadline - time.monotonic()
@@ -65,9 +65,9 @@ def _receive(workers, flags, deadline, timeout_secs):
 def _call(workers, flags, deadline, timeout_secs):
     """The part of all others; returns what is wrong, or None."""
     hello = {"index": workers.index, "addresses": workers.addresses, "flags": flags}
-    with _listen(workers):
+    with listen(workers.addresses[workers.index], f"worker {workers.index}"):
         while (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(OSError), _connect(workers.addresses[0], left) as chief:
+            with contextlib.suppress(OSError), connect(workers.addresses[0], left) as chief:
                 chief.sendall(json.dumps(hello).encode() + b"\n")
                 # The chief's own clock may have begun later; what it says is worth a little more time.
                 answer = _read(chief, left + 5.0)
@@ -80,27 +80,30 @@ def _call(workers, flags, deadline, timeout_secs):
     )
 
 
-def _listen(workers):
-    """A socket that listens at this worker's address; TensorFlow, which comes after, would not say what is wrong."""
-    address = workers.addresses[workers.index]
+def listen(address, who, backlog=1):
+    """A socket that listens at an own address; TensorFlow, which comes after, would not say what is wrong with it.
+
+    Raises:
+      UserError: If that cannot be, with the name `who` of this process.
+    """
     host, _, port = address.rpartition(":")
     # Of all of this machine's addresses: its name for the others may not be one of its own.
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
-        return socket.create_server(("", int(port)), family=family, backlog=workers.count)
+        return socket.create_server(("", int(port)), family=family, backlog=backlog)
     except OSError as error:
-        who = "the chief" if workers.is_chief else f"worker {workers.index}"
         raise UserError(f"{who} cannot listen at {address}: {error}; name another port in every worker") from error
 
 
-def _connect(address, timeout_secs):
+def connect(address, timeout_secs):
+    """A socket connected with HOST:PORT; OSError if that is not answered."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout_secs)
 
 
 def _unreachable(workers, index, timeout_secs):
     try:
-        _connect(workers.addresses[index], timeout_secs).close()
+        connect(workers.addresses[index], timeout_secs).close()
     except OSError as error:
         return (
             f"worker {index} came, but the chief cannot reach {workers.addresses[index]}: {error}; open the port "

@@ -6,15 +6,15 @@ know of it, and every decision that is a matter of one process (a signal, a cloc
 
 import contextlib
 import json
-import os
 import re
 
 import numpy as np
 import tensorflow as tf
 
 from command_line import UserError
-from training.devices import NO_PARAMETER_SERVERS
+from training import clusters, parameter_servers
 
+_ONE_PROCESS = clusters.Cluster()
 LOST = 75  # Exit status of a worker whose peer is gone, or ends: the same command, started anew everywhere, mends it.
 _COLLECTIVE_ERRORS = (
     tf.errors.UnavailableError,
@@ -39,14 +39,17 @@ class Workers:
       index: This one's place among them.
       count: How many, at least 1.
       is_chief: Whether this one writes checkpoints, curves and the log.
+      cluster: The clusters.Cluster; where it has servers, only the chief has a Workers, of one.
     """
 
-    def __init__(self, addresses=(), index=0):
-        """Args as the attributes; `strategy` is to be set before anything is told."""
-        self.addresses = tuple(addresses)
-        self.index = index
-        self.count = max(1, len(self.addresses))
-        self.is_chief = index == 0
+    def __init__(self, cluster=_ONE_PROCESS):
+        """Args: cluster: a clusters.Cluster. `strategy` is to be set before anything is told."""
+        self.cluster = cluster
+        self.addresses = cluster.workers
+        # Before parameter servers only the chief is one that runs; the others do as it asks.
+        self.count = max(1, len(self.addresses)) if not cluster.servers else 1
+        self.index = cluster.index
+        self.is_chief = cluster.is_chief
         self.strategy = None
 
     def sum(self, arrays):
@@ -119,16 +122,32 @@ class Workers:
             raise UserError("another worker has other data or flags than the chief; its own output says which")
 
     @contextlib.contextmanager
+    def dismissed_at_the_end(self):
+        """After it the processes that parameter servers are made of end, unless the run is to be started again."""
+        is_lost = False
+        try:
+            yield
+        except PeerLost:
+            is_lost = True
+            raise
+        finally:
+            if self.cluster.servers and not is_lost:
+                parameter_servers.dismiss(self.cluster)
+
+    @contextlib.contextmanager
     def explain_losses(self):
         """Turns what TensorFlow raises when a peer is gone into a PeerLost that names it."""
         try:
             yield
         except _COLLECTIVE_ERRORS as error:
-            if self.count == 1:
+            if self.count == 1 and not self.cluster.servers:
                 raise
-            found = re.search(r"/job:worker/(?:replica:\d+/)?task:(\d+)", error.message)
-            peer = int(found[1]) if found else self.index
-            who = f"worker {peer} ({self.addresses[peer]})" if peer != self.index else "another worker"
+            found = re.search(r"/job:(worker|ps)/(?:replica:\d+/)?task:(\d+)", error.message)
+            who = "another worker"
+            if self.cluster.servers:
+                who = parameter_servers.name_of(self.cluster, found[1], int(found[2])) if found else "a server"
+            elif found and int(found[2]) != self.index:
+                who = f"worker {found[2]} ({self.addresses[int(found[2])]})"
             raise PeerLost(
                 f"worker {self.index}: {who} was lost, its own output may say why; the same command on every worker "
                 "goes on from the last checkpoint, and --max_restarts=N does so by itself"
@@ -147,48 +166,4 @@ def find_workers(config):
     Raises:
       UserError: If they contradict each other or themselves.
     """
-    if config.worker_hosts is not None:
-        addresses = [address.strip() for address in config.worker_hosts.split(",")]
-        index, source = config.task_index, "--worker_hosts"
-        if index is None:
-            raise UserError("--worker_hosts needs --task_index, the place of this worker among them, from 0")
-    elif config.task_index is not None:
-        raise UserError("--task_index needs --worker_hosts, HOST:PORT of every worker, apart by commas")
-    else:
-        addresses, index = _of_tf_config()
-        source = "TF_CONFIG"
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not (port.isdecimal() and 0 < int(port) < 2**16):
-            raise UserError(
-                f"{source}: {address!r} is not the address of a worker, expected HOST:PORT with a port of 1 to 65535"
-            )
-    if len(set(addresses)) < len(addresses):
-        raise UserError(f"{source} names a worker twice: {', '.join(addresses)}")
-    if addresses and not 0 <= index < len(addresses):
-        raise UserError(f"{source} names {len(addresses)} workers, so a task index of {index} is none: 0 is the first")
-    return Workers(addresses, index)
-
-
-def _of_tf_config():
-    """Addresses, the chief's first, and the place of this worker among them; ((), 0) without TF_CONFIG."""
-    try:
-        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        cluster, task = config.get("cluster", {}), config.get("task", {})
-        chiefs, workers = list(cluster.get("chief", ())), list(cluster.get("worker", ()))
-        if not chiefs + workers:
-            return (), 0
-        kind, index = task["type"], int(task["index"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"TF_CONFIG is not what TensorFlow writes ({error!r}), expected such as "
-            '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-        ) from error
-    if cluster.get("ps"):
-        raise UserError(f"TF_CONFIG names parameter servers, and {NO_PARAMETER_SERVERS}")
-    if kind not in ("chief", "worker"):
-        raise UserError(
-            f"TF_CONFIG makes this process a {kind!r}, expected chief or worker; for an evaluator start "
-            "eval_image_classifier.py --watch"
-        )
-    return chiefs + workers, index + (len(chiefs) if kind == "worker" else 0)
+    return Workers(clusters.find_cluster(config))

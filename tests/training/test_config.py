@@ -56,7 +56,7 @@ def test_what_resolving_leaves_open():
         *("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
         *("warmup_steps", "warmup_images", "num_steps_per_decay", "num_images_per_decay", "base_batch_size"),
         *("eval_every_steps", "stop_at_top_1", "profile_steps", "recipe", "network_arguments"),
-        *("num_gpus", "worker_hosts", "task_index"),
+        *("num_gpus", "worker_hosts", "ps_hosts", "task_index"),
         *("clip_gradient_norm", "moving_average_decay"),
         *("checkpoint_path", "checkpoint_exclude_scopes", "trainable_scopes"),
     }

@@ -13,6 +13,7 @@ from data import statistics
 from nets import checkpoints, nets_factory
 from training import config as configs
 from training import loop
+from training.clusters import Cluster
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.input import Input, open_data
 from training.workers import Workers
@@ -22,7 +23,7 @@ class Two(Workers):
     """One of two workers, who is told how many records of each divided split the other has."""
 
     def __init__(self, index, *others):
-        super().__init__(["one:1", "two:2"], index)
+        super().__init__(Cluster(("one:1", "two:2"), index=index))
         self._others = list(others)
 
     def sum(self, arrays):

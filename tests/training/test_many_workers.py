@@ -52,7 +52,7 @@ def addresses(count):
 
 
 @contextlib.contextmanager
-def started(config, count, present=None, environments=None, hosts=None):
+def started(config, count, present=None, environments=None, hosts=None, servers=None, job="worker"):
     """The processes of `count` workers (of those of `present`), which do not outlive the body."""
     hosts = hosts or ",".join(addresses(count))
     paths = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])])
@@ -61,6 +61,8 @@ def started(config, count, present=None, environments=None, hosts=None):
         for index in range(count) if present is None else present:
             flags = [f"--{name}={value}" for name, value in flags_of(config) if not isinstance(value, bool)]
             switches = [f"--{name}" for name, value in flags_of(config) if value is True]
+            if servers:
+                switches += [f"--ps_hosts={servers}", f"--job_name={job}"]
             command = [sys.executable, FOLDER / "worker.py", *flags, *switches]
             environment = os.environ | {"PYTHONPATH": paths} | (environments or {}).get(index, {})
             processes.append(

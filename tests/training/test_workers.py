@@ -11,10 +11,16 @@ import tensorflow as tf
 
 from command_line import UserError
 from training import devices, meeting
+from training.clusters import Cluster
 from training.config import TrainConfig
 from training.workers import LOST, PeerLost, Workers, find_workers
 
 TWO = ["one:2222", "two:2222"]
+SERVED = Workers(Cluster(("chief:1", "worker:1"), ("server:1",)))
+
+
+def workers_of(hosts, index):
+    return Workers(Cluster(tuple(hosts), index=index))
 
 
 def found(monkeypatch, tf_config=None, **flags):
@@ -39,6 +45,12 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
     assert found(monkeypatch, task("worker", 0, chief=["a:1"], worker=TWO)) == (["a:1", *TWO], 1, False)
     assert found(monkeypatch, task("chief", 0, chief=["a:1"], worker=TWO)) == (["a:1", *TWO], 0, True)
     assert found(monkeypatch, "{}") == ([], 0, True)
+    # Before parameter servers the chief is the only one that runs; the others do as it asks.
+    assert found(monkeypatch, task("chief", 0, chief=["a:1"], worker=TWO, ps=["c:1"])) == (["a:1", *TWO], 0, True)
+    assert not found(monkeypatch, task("ps", 0, chief=["a:1"], worker=TWO, ps=["c:1"]))[2]
+    served = {"worker_hosts": "a:1,b:1", "ps_hosts": "c:1,d:1"}
+    assert found(monkeypatch, **served, task_index=0) == (["a:1", "b:1"], 0, True)
+    assert not found(monkeypatch, **served, task_index=0, job_name="ps")[2]
     # Flags come first.
     assert found(monkeypatch, task("worker", 1, worker=["x:1", "y:1"]), worker_hosts="a:1,b:2", task_index=0)[1] == 0
 
@@ -55,7 +67,20 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
         ("{", {}, "TF_CONFIG is not what TensorFlow writes"),
         ({"cluster": {"worker": TWO}}, {}, "TF_CONFIG is not what TensorFlow writes"),
         (task("evaluator", 0, worker=TWO), {}, "eval_image_classifier.py --watch"),
-        (task("worker", 0, worker=TWO, ps=["c:1"]), {}, "--strategy=multi_worker trains on the same machines"),
+        (task("worker", 0, worker=TWO, ps=["c:1"]), {}, "TF_CONFIG names parameter servers but no chief"),
+        (
+            task("chief", 0, chief=["a:1"], ps=["c:1"]),
+            {},
+            "1 parameter server(s) and 1 worker(s), expected at least two",
+        ),
+        (None, {"ps_hosts": "c:1"}, "--ps_hosts needs --worker_hosts"),
+        (None, {"worker_hosts": "a:1,b:1", "task_index": 0, "job_name": "ps"}, "--job_name=ps needs --ps_hosts"),
+        (
+            None,
+            {"worker_hosts": "a:1,b:1", "ps_hosts": "c:1", "job_name": "ps", "task_index": 1},
+            "names 1 parameter servers, so a task index of 1 is none",
+        ),
+        (None, {"worker_hosts": "a:1,b:1", "ps_hosts": "b:1", "task_index": 0}, "names a worker twice"),
     ],
     ids=[
         "no_index",
@@ -67,7 +92,12 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
         "no_json",
         "no_task",
         "evaluator",
-        "parameter_servers",
+        "no_chief_of_servers",
+        "no_worker_of_servers",
+        "servers_alone",
+        "no_servers",
+        "past_the_servers",
+        "both",
     ],
 )
 def test_what_names_no_workers_is_an_error(monkeypatch, tf_config, flags, message):
@@ -87,7 +117,7 @@ class Told(Workers):
     """A worker to whom the chief tells what it is to tell, and who is asked by nobody else."""
 
     def __init__(self, chiefs, others_differ=False):
-        super().__init__(TWO, 1)
+        super().__init__(Cluster(tuple(TWO), index=1))
         self.chiefs, self.others_differ = chiefs, others_differ
 
     def from_chief(self, make):
@@ -111,7 +141,7 @@ def test_a_lost_peer_is_named_and_ends_with_a_status_of_its_own():
     message = "Connection reset by peer\nfrom remote target /job:worker/replica:0/task:1 while calling"
     with (
         pytest.raises(PeerLost, match=r"^worker 0: worker 1 \(two:2222\) was lost") as error,
-        Workers(TWO, 0).explain_losses(),
+        workers_of(TWO, 0).explain_losses(),
     ):
         raise tf.errors.UnavailableError(None, None, message)
     assert error.value.status == LOST == 75
@@ -123,17 +153,35 @@ def test_a_lost_peer_is_named_and_ends_with_a_status_of_its_own():
 @pytest.mark.parametrize(
     ("workers", "flags", "message"),
     [
-        (Workers(), {"strategy": "parameter_server"}, "--strategy=multi_worker trains on the same machines"),
+        (Workers(), {"strategy": "parameter_server"}, "--strategy=parameter_server with 0 parameter server(s)"),
+        (SERVED, {"strategy": "multi_worker"}, "--strategy=multi_worker with 1 parameter server(s)"),
+        (SERVED, {"sync_batch_norm": True}, "--sync_batch_norm does not go with parameter servers"),
+        (SERVED, {"profile_steps": (1, 2)}, "--profile_steps does not go with parameter servers"),
+        (SERVED, {"data_service_address": "grpc://a:1"}, "--data_service_address does not go with parameter servers"),
+        (SERVED, {"shard_policy": "file"}, "--shard_policy=file does not go with parameter servers"),
+        (SERVED, {"dataset_name": "synthetic"}, "--dataset_name=synthetic does not go with parameter servers"),
         (
             Workers(),
             {"strategy": "multi_worker"},
             "--strategy=multi_worker with 1 worker(s): multi_worker needs several",
         ),
-        (Workers(TWO), {"strategy": "mirrored"}, "--strategy=mirrored with 2 worker(s)"),
+        (workers_of(TWO, 0), {"strategy": "mirrored"}, "--strategy=mirrored with 2 worker(s)"),
         (Workers(), {"num_gpus": 9}, "--num_gpus is 9, this machine has"),
         (Workers(), {"num_gpus": -1}, "--num_gpus is -1, this machine has"),
     ],
-    ids=["servers", "alone", "together", "many_gpus", "negative"],
+    ids=[
+        "no_servers",
+        "servers",
+        "norms",
+        "profile",
+        "data_service",
+        "shards",
+        "synthetic",
+        "alone",
+        "together",
+        "many_gpus",
+        "negative",
+    ],
 )
 def test_a_strategy_that_does_not_fit_is_an_error(workers, flags, message):
     with pytest.raises(UserError) as error:
@@ -154,7 +202,7 @@ def met(hosts, present, timeout_secs, flags_of=lambda index: {"batch_size": 32})
 
     def one(index, hosts):
         try:
-            meeting.meet(Workers(hosts, index), flags_of(index), timeout_secs)
+            meeting.meet(workers_of(hosts, index), flags_of(index), timeout_secs)
         except UserError as error:
             return str(error)
 
@@ -204,7 +252,7 @@ def test_workers_with_other_flags_do_not_begin():
 def test_a_stranger_at_the_door_is_sent_away():
     hosts = addresses(2)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        chief = pool.submit(meeting.meet, Workers(hosts, 0), {}, 20)
+        chief = pool.submit(meeting.meet, workers_of(hosts, 0), {}, 20)
         for said in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"index": 1}\n'):
             for _ in range(100):
                 try:
@@ -213,7 +261,7 @@ def test_a_stranger_at_the_door_is_sent_away():
                     break
                 except OSError:
                     time.sleep(0.05)
-        meeting.meet(Workers(hosts, 1), {}, 20)
+        meeting.meet(workers_of(hosts, 1), {}, 20)
         assert chief.result(timeout=20) is None
 
 
@@ -229,10 +277,12 @@ def test_a_port_that_is_taken_is_an_error(index, who):
 def test_a_worker_whose_address_leads_nowhere_is_named_by_all(monkeypatch):
     """TensorFlow would wait for it for an hour: it calls from where it is, but is listed with another's address."""
     hosts = addresses(3)
-    listen = meeting._listen
+    listen = meeting.listen
     elsewhere = [*hosts[:2], addresses(1)[0]]
     monkeypatch.setattr(
-        meeting, "_listen", lambda workers: listen(Workers(elsewhere, 2) if workers.index == 2 else workers)
+        meeting,
+        "listen",
+        lambda address, who, *more: listen(elsewhere[2] if who == "worker 2" else address, who, *more),
     )
     found = met(hosts, [1, 2, 0], timeout_secs=5)
     start = f"worker 2 came, but the chief cannot reach {hosts[2]}: "
