@@ -23,7 +23,7 @@ def main(config):
     if cluster.servers and not cluster.is_chief:
         from training import parameter_servers
 
-        return parameter_servers.serve(cluster)
+        return parameter_servers.serve(cluster, config.num_gpus)
     from nets import checkpoints
     from training.evaluation import describe
     from training.loop import train

@@ -91,12 +91,13 @@ HEEDED_BY = {
 }
 
 
-def without_effect(given, resolved):
+def without_effect(given, resolved, num_workers=1):
     """What was given and does nothing.
 
     Args:
       given: The TrainConfig of the flags.
       resolved: What `config.resolve` made of it.
+      num_workers: How many share each batch.
 
     Returns:
       A list of texts, such as "--nesterov has no effect with --optimizer=sgd (it is of momentum, lars)".
@@ -110,6 +111,8 @@ def without_effect(given, resolved):
                 texts.append(f"--{name} has no effect with --{chooser}={choice} (it is of {', '.join(choices)})")
     if given.update_frozen_batch_norm and not (given.fine_tune or given.trainable_scopes):
         texts.append("--update_frozen_batch_norm has no effect where --fine_tune and --trainable_scopes freeze nothing")
+    if given.shard_policy == "file" and (num_workers == 1 or resolved.dataset_name == "synthetic"):
+        texts.append("--shard_policy=file has no effect where one worker has all files, or images are drawn")
     return texts
 
 

@@ -38,22 +38,24 @@ def find_cluster(config):
       UserError: If they contradict each other or themselves.
     """
     if config.worker_hosts is not None:
-        cluster, source = _of_flags(config), "--worker_hosts"
-    else:
-        given = {name: getattr(config, name) is not None for name in ("task_index", "ps_hosts")}
-        for name, is_given in (given | {"job_name": config.job_name == "ps"}).items():
-            if is_given:
-                raise UserError(f"--{name} needs --worker_hosts, HOST:PORT of every worker, apart by commas")
-        cluster, source = _of_tf_config(), "TF_CONFIG"
-    _check(cluster, source)
+        cluster = _of_flags(config)
+        _check(cluster, {"worker": "--worker_hosts", "ps": "--ps_hosts"})
+        return cluster
+    given = {name: getattr(config, name) is not None for name in ("task_index", "ps_hosts")}
+    for name, is_given in (given | {"job_name": config.job_name == "ps"}).items():
+        if is_given:
+            raise UserError(f"--{name} needs --worker_hosts, HOST:PORT of every worker, apart by commas")
+    cluster = _of_tf_config()
+    _check(cluster, {"worker": "TF_CONFIG", "ps": "TF_CONFIG"})
     return cluster
 
 
 def _of_flags(config):
-    if config.task_index is None:
-        raise UserError("--worker_hosts needs --task_index, the place of this worker among them, from 0")
     if config.job_name == "ps" and config.ps_hosts is None:
         raise UserError("--job_name=ps needs --ps_hosts, HOST:PORT of every parameter server, apart by commas")
+    if config.task_index is None:
+        hosts = "ps_hosts" if config.job_name == "ps" else "worker_hosts"
+        raise UserError(f"--{hosts} needs --task_index, the place of this process among them, from 0")
     workers, servers = (
         tuple(address.strip() for address in hosts.split(",")) if hosts is not None else ()
         for hosts in (config.worker_hosts, config.ps_hosts)
@@ -89,23 +91,29 @@ def _of_tf_config():
     return Cluster((*chiefs, *workers), tuple(servers), "ps" if kind == "ps" else "worker", place)
 
 
-def _check(cluster, source):
-    addresses = cluster.workers + cluster.servers
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not (port.isdecimal() and 0 < int(port) < 2**16):
-            raise UserError(
-                f"{source}: {address!r} is not the address of a worker, expected HOST:PORT with a port of 1 to 65535"
-            )
-    if len(set(addresses)) < len(addresses):
-        raise UserError(f"{source} names a worker twice: {', '.join(addresses)}")
+def _check(cluster, sources):
+    """Checks a Cluster; `sources` are what a message is to name for each job."""
+    of_jobs = {"worker": (cluster.workers, "worker"), "ps": (cluster.servers, "parameter server")}
+    for job, (addresses, name) in of_jobs.items():
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not (port.isdecimal() and 0 < int(port) < 2**16):
+                raise UserError(
+                    f"{sources[job]}: {address!r} is not the address of a {name}, expected HOST:PORT with a port of 1 "
+                    "to 65535"
+                )
+    every = cluster.workers + cluster.servers
+    if len(set(every)) < len(every):
+        both = " and ".join(dict.fromkeys(sources[job] for job in of_jobs if of_jobs[job][0]))
+        raise UserError(f"{both}: an address is named twice: {', '.join(every)}")
     if cluster.servers and len(cluster.workers) < 2:
         raise UserError(
-            f"{source} names {len(cluster.servers)} parameter server(s) and {len(cluster.workers)} worker(s), expected "
-            "at least two: the first, the chief, deals out the steps and does none"
+            f"{sources['worker']} names {len(cluster.workers)} worker(s) beside {len(cluster.servers)} parameter "
+            "server(s), expected at least two: the first, the chief, deals out the steps and does none"
         )
-    peers, name = (cluster.servers, "parameter servers") if cluster.job == "ps" else (cluster.workers, "workers")
+    peers, name = of_jobs[cluster.job]
     if peers and not 0 <= cluster.index < len(peers):
         raise UserError(
-            f"{source} names {len(peers)} {name}, so a task index of {cluster.index} is none: 0 is the first"
+            f"{sources[cluster.job]} names {len(peers)} {name}s, so a task index of {cluster.index} is none: 0 is the "
+            "first"
         )

@@ -242,7 +242,7 @@ RESUMABLE = {
     "log_every_n_steps",
     "save_interval_secs",
     "keep_checkpoints",
-    # The batches are the same wherever they are made, and however many share them.
+    # The batches are the same wherever they are made, and however many share them; of files, same_run sees to it.
     "strategy",
     *OF_ONE_WORKER,
     "worker_hosts",

@@ -62,7 +62,7 @@ def make_strategy(config, workers, flags):
             "--task_index or TF_CONFIG, and the others take one"
         )
     if kind == "parameter_server":
-        parameter_servers.check(config)
+        parameter_servers.check(config, resolve_precision(config.precision))
         workers.strategy = parameter_servers.connect(workers.cluster, config.worker_timeout_secs)
     elif kind == "multi_worker":
         workers.strategy = _connect(config, workers, flags)

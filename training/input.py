@@ -170,6 +170,11 @@ class Input:
                 f"{dataset.num_records(split)} by {dataset.directory / catalog.DESCRIPTION_FILE}: restore the missing "
                 "or remove the surplus files, or mend the count"
             )
+        if not counts.min():
+            raise records.DataError(
+                f"--shard_policy=file: the files of split {split!r} of worker {counts.argmin()} hold no record; "
+                "convert it with fewer --num_shards, or leave the flag out"
+            )
         if workers.is_chief and counts.min() < _LEAST_SHARE * counts.max():
             print(
                 f"warning: --shard_policy=file: workers have {counts.min()} to {counts.max()} records of split "

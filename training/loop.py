@@ -75,7 +75,7 @@ def train(config):
     network = nets_factory.find_network(config.model_name)
     dataset = open_data(config, network)
     given, config = config, configs.resolve(config, dataset, network)
-    for text in checks.without_effect(given, config) if workers.is_chief else ():
+    for text in checks.without_effect(given, config, workers.count) if workers.is_chief else ():
         print(f"warning: {text}", file=sys.stderr)
     # On record is what it came to: taken up elsewhere, a run must not go on in another precision without a word.
     config = dataclasses.replace(config, precision=devices.resolve_precision(config.precision))
@@ -137,7 +137,7 @@ class _Run:
         )
         self._strategy = workers.strategy
         self._images_at_once = devices.images_at_once(config, self._strategy)
-        before = workers.from_chief(lambda: same_run.earlier_description(folder, dataset, config))
+        before = workers.from_chief(lambda: same_run.earlier_description(folder, dataset, config, workers.count))
         if not before and folder.is_ours:
             best.forget(folder.path)
         source = before or workers.from_chief(lambda: fine_tuning.source_description(config)) or {}
@@ -180,20 +180,23 @@ class _Run:
                 evaluation = self._evaluate(first_step, prefix, meter, progress)
                 stop = evaluation is None
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
+
+            def is_late():
+                return is_chief and time.monotonic() - saved_at > self._config.save_interval_secs
+
             while not (self._is_finished(step, evaluation) or stop):
-                for metrics in self._stepping.advance(step, self._next_wait(step), meter, profile, check):
+                for metrics in self._stepping.advance(step, self._next_wait, is_late, meter, profile, check):
                     meter.add(metrics)
                     step += 1
+                    evaluation = None
                     progress.step(step)
-                evaluation = None
-                if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
-                    self._log(step, meter, progress)
+                    if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
+                        self._log(step, meter, progress)
                 if step == self._total_steps:
                     self._recalibrate(meter, progress)
                 due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
-                is_late = is_chief and time.monotonic() - saved_at > self._config.save_interval_secs
-                stop, is_late = self._workers.agree(self._stop, is_late)
-                if due or is_late:
+                stop, late = self._workers.agree(self._stop, is_late())
+                if (due or late) and step != saved_step:
                     prefix = self._save(step, meter)
                     saved_step, saved_at = step, time.monotonic()
                 if due and not stop:
@@ -219,13 +222,8 @@ class _Run:
 
     def _next_wait(self, step):
         """The next step after which something is to be done with the network as it is then."""
-
-        def is_one(step):
-            return step % self._config.log_every_n_steps == 0 or self._evaluation.is_due(
-                step, self._total_steps, self._steps_per_epoch
-            )
-
-        return next(later for later in itertools.count(step + 1) if is_one(later))
+        numbers = self._total_steps, self._steps_per_epoch
+        return next(later for later in itertools.count(step + 1) if self._evaluation.is_due(later, *numbers))
 
     def _begin(self, first_step, progress):
         """Says what begins, notes it in the folder, and takes up the curves."""
@@ -235,7 +233,8 @@ class _Run:
             total_steps=self._total_steps,
             steps_per_epoch=float(self._steps_per_epoch),
             train_images=self._image_count,
-            devices=max(self._strategy.num_replicas_in_sync, len(self._workers.cluster.workers) - 1),
+            devices=self._device_count(),
+            workers=self._workers.count,
         )
         progress.say(run_description.headline(self._config, description))
         if self._origin:
@@ -243,6 +242,11 @@ class _Run:
         if first_step < self._total_steps:
             run_description.write(self._folder.path, description)
         self._curves = curves.Curves(self._folder.path, first_step)
+
+    def _device_count(self):
+        """The devices that train."""
+        apart = len(self._workers.cluster.workers) - 1 if self._workers.cluster.servers else 1
+        return self._strategy.num_replicas_in_sync * apart
 
     def _restore(self, before):
         """Takes the values to begin with from a checkpoint, if there is one; a new run's line on what it took."""

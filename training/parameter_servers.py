@@ -1,14 +1,14 @@
 """Training with parameter servers, by TensorFlow's ParameterServerStrategy.
 
 The variables lie on the servers. The chief deals out steps; each worker takes its own batches, computes a step with the
-weights as it finds them, and moves them, while others do the same. There is no waiting for each other, and no two runs
-are the same. A worker that dies is left out until it is back, and its step is given to another; with a server its
-variables are lost, and the chief goes on from the last checkpoint.
+weights as it finds them, and moves them, while others do the same. They wait for each other only where the chief saves
+or evaluates, and no two runs are the same. A worker that dies is left out until it is back, and its step is given to
+another; with a server its variables are lost, and the chief goes on from the last checkpoint.
 
 Source: Dean et al., Large Scale Distributed Deep Networks, NIPS 2012, section 4.1 (asynchronous SGD).
 """
 
-import collections
+import concurrent.futures
 import contextlib
 import logging
 import re
@@ -22,12 +22,16 @@ from command_line import UserError
 from training import meeting
 
 _BETWEEN_CALLS_SECS = 0.2
-# Steps dealt out to each worker: one that it is at, and one that waits for it.
-_STEPS_A_WORKER = 2
+# What a client of HTTP/2, such as gRPC's, begins with: the preface, and a frame of no settings.
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
-def check(config):
+def check(config, precision):
     """Sees that the flags are such as steps apart from each other can follow.
+
+    Args:
+      config: A TrainConfig.
+      precision: What its precision comes to here.
 
     Raises:
       UserError: If one is not.
@@ -44,15 +48,26 @@ def check(config):
             "--shard_policy=file does not go with parameter servers: each worker reads all records, in an order of its "
             "own; leave it out"
         )
+    if precision == "float16":
+        raise UserError(
+            "float16 does not go with parameter servers, where workers would change its loss scale under each other's "
+            "hands; give --precision=float32 or --precision=bfloat16"
+        )
+    if (config.num_gpus or 0) > 1:
+        raise UserError(
+            f"--num_gpus is {config.num_gpus}; a worker of parameter servers takes one GPU: start as many workers, and "
+            "show each its own by CUDA_VISIBLE_DEVICES"
+        )
     if config.dataset_name == "synthetic":
         raise UserError("--dataset_name=synthetic does not go with parameter servers, whose workers read records")
 
 
-def serve(cluster):
+def serve(cluster, num_gpus):
     """Lets this process, a server or a worker of one, do what the chief asks; it ends with the chief's run.
 
     Args:
       cluster: A clusters.Cluster with servers, in which this process is not the chief.
+      num_gpus: GPUs that a worker takes, 0 or 1 (None: 1 if there is one); a server takes none.
 
     Raises:
       UserError: If its port is taken.
@@ -61,8 +76,13 @@ def serve(cluster):
     place = cluster.index if cluster.job == "ps" else cluster.index - 1
     address = spec[cluster.job][place]
     meeting.listen(address, name_of(cluster, cluster.job, place)).close()
+    gpus = 0 if cluster.job == "ps" else 1 if num_gpus is None else num_gpus
     server = tf.distribute.Server(
-        tf.train.ClusterSpec(spec), job_name=cluster.job, task_index=place, protocol="grpc", start=True
+        tf.train.ClusterSpec(spec),
+        job_name=cluster.job,
+        task_index=place,
+        protocol="grpc",
+        config=tf.compat.v1.ConfigProto(device_count={"GPU": gpus}),
     )
     print(f"{name_of(cluster, cluster.job, place)} is there for the chief ({cluster.workers[0]})", flush=True)
     while server:  # Its `join` would not let a signal through.
@@ -87,10 +107,15 @@ def connect(cluster, timeout_secs):
     deadline = time.monotonic() + timeout_secs
     missing = [(job, place) for job in ("worker", "ps") for place in range(len(_spec(cluster)[job]))]
     while missing:
-        missing = [other for other in missing if not _is_reached(_spec(cluster)[other[0]][other[1]])]
+        with concurrent.futures.ThreadPoolExecutor(len(missing)) as pool:
+            reached = list(pool.map(lambda other: _is_reached(_spec(cluster)[other[0]][other[1]]), missing))
+        missing = [other for other, is_reached in zip(missing, reached, strict=True) if not is_reached]
         if missing and time.monotonic() > deadline:
             who = ", ".join(name_of(cluster, *other) for other in missing)
-            raise UserError(f"{who} did not come within {timeout_secs:g} s; start it, or raise --worker_timeout_secs")
+            raise UserError(
+                f"{who} did not come within {timeout_secs:g} s; start it with the same --ps_hosts, or raise "
+                "--worker_timeout_secs"
+            )
         time.sleep(_BETWEEN_CALLS_SECS if missing else 0)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(_spec(cluster)), task_type="chief", task_id=0, rpc_layer="grpc"
@@ -114,50 +139,44 @@ def name_of(cluster, job, place):
     return f"worker {place + 1} ({cluster.workers[place + 1]})"
 
 
-class Dealer:
-    """Deals out training steps to workers."""
+def loss(cluster, text):
+    """The line on what is lost, by the text of the error that TensorFlow raised of it."""
+    found = re.search(r"/job:(ps)/(?:replica:\d+/)?task:(\d+)", text) or re.search(
+        r"/job:(worker)/(?:replica:\d+/)?task:(\d+)", text
+    )
+    who = name_of(cluster, found[1], int(found[2])) if found else "another process"
+    return (
+        f"the chief: {who} was lost, its own output may say why; start it again, and then the chief, which goes on "
+        "from the last checkpoint; with --max_restarts=N the chief does so by itself"
+    )
 
-    def __init__(self, step, source, workers, stop):
-        """Makes the input of each worker.
 
-        Args:
-          step: A step.TrainStep made under the strategy.
-          source: The input.Input of the run.
-          workers: The workers.Workers of the run.
-          stop: A StopRequest, after which no more are dealt out.
-        """
-        self._global_step = step.global_step
-        self._coordinator = tf.distribute.coordinator.ClusterCoordinator(workers.strategy)
-        self._most = _STEPS_A_WORKER * (len(workers.cluster.workers) - 1)
-        self._stop = stop
-        # Made when a worker has none: it begins anew with one that has come back.
-        self._batches = iter(self._coordinator.create_per_worker_dataset(source.batches_of_a_server_worker))
+@contextlib.contextmanager
+def explain_errors(cluster, directory):
+    """Turns what TensorFlow raises of a worker's step into one line; lets the loss of a server through.
 
-        def next_step(batches):
-            return step.step(*next(batches))
-
-        self._next_step = tf.function(next_step, autograph=False)
-
-    def run(self, first_step, last_step):
-        """Deals out steps, those from a count of steps to another; after a stop no more.
-
-        Yields:
-          The metrics of each, as `TrainStep.step` gives them.
-        """
-        dealt, values = first_step, collections.deque()
-        while True:
-            while dealt < last_step and len(values) < self._most and not self._stop:
-                values.append(self._coordinator.schedule(self._next_step, args=(self._batches,)))
-                dealt += 1
-            if not values:
-                # A worker that dies may have moved the weights, and its step is done anew all the same.
-                self._global_step.assign(dealt)
-                return
-            try:
-                yield values.popleft().fetch()
-            except tf.errors.CancelledError:
-                self._coordinator.join()  # Another step failed, and this says how.
-                raise
+    Args:
+      cluster: The clusters.Cluster.
+      directory: Where the data set is.
+    """
+    try:
+        yield
+    except (
+        tf.errors.DataLossError,
+        tf.errors.FailedPreconditionError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+        tf.errors.PermissionDeniedError,
+        tf.errors.UnimplementedError,
+    ) as error:
+        if "/job:ps" in error.message:  # One that was started again, and holds no variable.
+            raise tf.errors.UnavailableError(None, None, error.message) from error
+        found = re.search(r"/job:worker/replica:\d+/task:(\d+)", error.message)
+        who = name_of(cluster, "worker", int(found[1])) if found else "a worker"
+        raise UserError(
+            f"{who}: {error.message.strip().splitlines()[0]}; each worker reads {directory}: see that all have the "
+            f"same files there, and that download_and_convert_data.py --verify={directory} finds them well"
+        ) from error
 
 
 def _spec(cluster):
@@ -165,18 +184,21 @@ def _spec(cluster):
 
 
 def _say_in_a_line(cluster, record):
-    """Whether TensorFlow's own text is to be shown: of a worker that is lost, what it comes to is said in its place."""
+    """Whether TensorFlow's own text is to be shown; of a worker that is lost, one line is said in its place."""
     text = record.getMessage()
     lost = re.match(r"Worker /job:worker/replica:\d+/task:(\d+) failed", text)
     if lost and "/job:ps" not in text:
         who = name_of(cluster, "worker", int(lost[1]))
         print(f"{who} was lost; the others go on, and it may be started again", file=sys.stderr, flush=True)
-    return not (lost or "/job:ps" in text)
+    # What else its threads say in pages is raised as well, and told then.
+    return "/job:" not in text and "closure" not in text
 
 
 def _is_reached(address):
+    """Whether a server of gRPC is there; TensorFlow would wait without end for anything else."""
     try:
-        meeting.connect(address, timeout_secs=10.0).close()
+        with meeting.connect(address, timeout_secs=2.0) as connection:
+            connection.sendall(_HTTP2_HELLO)
+            return connection.recv(9)[3:4] == b"\4"  # The answer begins with settings.
     except OSError:
         return False
-    return True

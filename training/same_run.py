@@ -26,20 +26,21 @@ def check_workers(workers, dataset, config):
     workers.check_same({"data set": data} | {f"--{name}": value for name, value in flags.items()})
 
 
-def earlier_description(folder, dataset, config):
+def earlier_description(folder, dataset, config, num_workers):
     """What model.json says of the run that a folder's checkpoint comes from.
 
     Args:
       folder: The RunFolder.
       dataset: The catalog.Dataset of the run that begins.
       config: Its resolved TrainConfig.
+      num_workers: How many it has.
 
     Returns:
       The dict of `checkpoints.read_description`; None without a checkpoint.
 
     Raises:
-      UserError: If that was another run than this one: of other flags, in another order of classes, or on more or
-        fewer images.
+      UserError: If that was another run than this one: of other flags, in another order of classes, on more or fewer
+        images, or of more or fewer workers with files of their own.
     """
     if folder.newest() is None:
         return None
@@ -56,6 +57,12 @@ def earlier_description(folder, dataset, config):
         raise UserError(
             f"{folder.path} holds a run on {begun_on} images, the data set has {count} now; its weights begin another "
             f"run with another --train_dir and --checkpoint_path={folder.path}"
+        )
+    earlier_workers = run_description.read(folder.path).get("workers", num_workers)
+    if config.shard_policy == "file" and earlier_workers != num_workers:
+        raise UserError(
+            f"{folder.path} holds a run of {earlier_workers} worker(s), each with own files, here are {num_workers}: "
+            f"go on with as many, or begin another run with another --train_dir and --checkpoint_path={folder.path}"
         )
     renamed = dataset.check_class_names(description["label_names"], config.labels_offset)
     if renamed:

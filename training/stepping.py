@@ -1,7 +1,7 @@
 """The training steps of a run, one after the other: here, on all workers at once, or dealt out by parameter servers."""
 
 from command_line import UserError
-from training import devices, parameter_servers
+from training import dealing, devices, parameter_servers
 
 
 class Stepping:
@@ -21,16 +21,21 @@ class Stepping:
         self._config = config
         self._step = step
         self._source = source
-        self._strategy = workers.strategy
-        self._batches = iter(devices.distribute(self._strategy, workers, source.training_batches(first_step)))
-        self._dealer = parameter_servers.Dealer(step, source, workers, stop) if workers.cluster.servers else None
+        self._workers = workers
+        self._first_step = first_step
+        self._batches = self._dealer = None
+        if workers.cluster.servers:
+            self._dealer = dealing.make_dealer(step, source, workers, stop)
+        else:
+            self._batches = iter(devices.distribute(workers.strategy, workers, source.training_batches(first_step)))
 
-    def advance(self, step, last_step, meter, profile, check):
-        """Does a step; or those up to another, where steps go on apart from each other.
+    def advance(self, step, next_wait, is_late, meter, profile, check):
+        """Does a step; or where workers do them apart from each other, those up to where all have to wait.
 
         Args:
           step: Steps done.
-          last_step: Steps that may be done before something has to be done with the network as it is then.
+          next_wait: A function of the steps done to those after which something is to be done with the network.
+          is_late: A function: whether something is to be done with it by the clock.
           meter: A meter.Meter, which is told what the time goes to.
           profile: A profiling.Profile.
           check: A recalibration.ModeCheck, which gets the batch where it is here.
@@ -40,8 +45,10 @@ class Stepping:
         """
         if self._dealer:
             meter.enter("step")
-            with self._source.explain_errors(self._config.dataset_split_name):
-                yield from self._dealer.run(step, last_step)
+            with parameter_servers.explain_errors(self._workers.cluster, self._config.dataset_dir):
+                for metrics in self._dealer.run(step, next_wait(step), is_late):
+                    yield metrics
+                    meter.enter("step")  # What was done with them may have been another phase.
             return
         meter.enter("input")
         batch = self._next()
@@ -53,8 +60,10 @@ class Stepping:
 
     def local_images(self):
         """The images of the batches that would come next, of each device of this process."""
+        if self._dealer:  # They come to the workers, and not here.
+            self._batches = iter(self._source.training_batches(self._first_step))
         while True:
-            yield from self._strategy.experimental_local_results(self._next()[0])
+            yield from self._workers.strategy.experimental_local_results(self._next()[0])
 
     def _next(self):
         with self._source.explain_errors(self._config.dataset_split_name):

@@ -140,14 +140,13 @@ class Workers:
         try:
             yield
         except _COLLECTIVE_ERRORS as error:
-            if self.count == 1 and not self.cluster.servers:
-                raise
-            found = re.search(r"/job:(worker|ps)/(?:replica:\d+/)?task:(\d+)", error.message)
-            who = "another worker"
             if self.cluster.servers:
-                who = parameter_servers.name_of(self.cluster, found[1], int(found[2])) if found else "a server"
-            elif found and int(found[2]) != self.index:
-                who = f"worker {found[2]} ({self.addresses[int(found[2])]})"
+                raise PeerLost(parameter_servers.loss(self.cluster, error.message)) from error
+            if self.count == 1:
+                raise
+            found = re.search(r"/job:worker/(?:replica:\d+/)?task:(\d+)", error.message)
+            peer = int(found[1]) if found else self.index
+            who = f"worker {peer} ({self.addresses[peer]})" if peer != self.index else "another worker"
             raise PeerLost(
                 f"worker {self.index}: {who} was lost, its own output may say why; the same command on every worker "
                 "goes on from the last checkpoint, and --max_restarts=N does so by itself"

@@ -205,6 +205,13 @@ def test_a_flag_that_is_newer_than_a_run_had_its_default_there():
     assert configs.differences(recorded, config) == ["--mixup_alpha was 0.0, is 0.2"]
 
 
+def test_only_several_workers_share_files():
+    given = TrainConfig(shard_policy="file")
+    (text,) = checks.without_effect(given, resolve(given))
+    assert text == "--shard_policy=file has no effect where one worker has all files, or images are drawn"
+    assert checks.without_effect(given, resolve(given), num_workers=2) == []
+
+
 @pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
 def test_only_what_cannot_make_it_another_run_may_differ(field):
     """Where and how long it trains, and what it shows and keeps, may change; what decides the weights may not."""
@@ -214,7 +221,8 @@ def test_only_what_cannot_make_it_another_run_may_differ(field):
     # It moves no weight, and comes after all that does.
     free |= {"recalibrate_batch_norm"}
     free |= {"dataset_num_private_threads", "data_service_address"}
-    # However many share the batches, they are the same.
+    # However many share the batches, they are the same; of parameter servers nothing is promised.
+    free |= {"ps_hosts", "job_name"}
     free |= {"strategy", "num_gpus", "worker_hosts", "task_index", "worker_timeout_secs", "max_restarts"}
     before = dataclasses.replace(resolve(TrainConfig()), precision="float32")
     changed = dataclasses.replace(before, **{field.name: "other"})

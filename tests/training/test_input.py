@@ -9,7 +9,7 @@ import tensorflow as tf
 import training_toys
 
 from command_line import UserError
-from data import statistics
+from data import records, statistics
 from nets import checkpoints, nets_factory
 from training import config as configs
 from training import loop
@@ -182,6 +182,28 @@ def test_few_files_are_evaluated_by_turns_and_more_are_divided(divided_dir):
     second = Input(config, dataset, workers=Two(1, 7, 6))
     assert second.places(4) == (6, 1)
     assert [len(labels) for _, labels in second.evaluation_batches(4)] == [4, 3]
+
+
+def test_a_run_with_files_of_its_workers_goes_on_with_as_many(toy_dir, tmp_path):
+    config = training_toys.toy_config(toy_dir, tmp_path, shard_policy="file", max_number_of_steps=1)
+    loop.train(config)
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["workers"] == 1
+    (tmp_path / "run.json").write_text(json.dumps(described | {"workers": 2}))
+    with pytest.raises(
+        UserError, match=r"holds a run of 2 worker\(s\), each with own files, here are 1: go on with as"
+    ):
+        loop.train(dataclasses.replace(config, max_number_of_steps=2))
+
+
+def test_a_worker_without_records_is_named(divided_dir):
+    for number in range(3):
+        (divided_dir / f"toy_train-{number}.tfrecord").unlink()
+    records.write_examples(divided_dir / "toy_train-0.tfrecord", training_toys.pictures(22, 0, 3))
+    (divided_dir / "toy_train-1.tfrecord").touch()
+    config, dataset = resolved(divided_dir, shard_policy="file", batch_size=2)
+    with pytest.raises(UserError, match="the files of split 'train' of worker 1 hold no record"):
+        Input(config, dataset, workers=Two(0, 0))
 
 
 def test_files_that_cannot_be_divided_are_named(divided_dir, capsys):

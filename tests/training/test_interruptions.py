@@ -9,7 +9,9 @@ from training_toys import STEPS
 
 from data import catalog
 from nets import nets_factory
+from training import config as configs
 from training import loop
+from training.input import Input
 from training.interrupts import StopRequest
 from training.run_evaluation import RunEvaluation
 from training.workers import Workers
@@ -145,5 +147,6 @@ def test_a_stop_before_an_evaluation_is_told_within_it(toy_dir, tmp_path):
     config = training_toys.toy_config(toy_dir, tmp_path, eval_split_name="test")
     evaluation = RunEvaluation(config, Evaluator(), None, None, stop, Workers())
     dataset = catalog.open_dataset(directory=str(toy_dir))
-    assert evaluation.run(dataset, lambda size: [1, 2], 4, training_toys.CLASS_NAMES, 3, None, None) is None
+    source = Input(configs.resolve(config, dataset, nets_factory.find_network(config.model_name)), dataset)
+    assert evaluation.run(source, 4, training_toys.CLASS_NAMES, 3, None, None) is None
     assert began == ["evaluation"]

@@ -58,11 +58,11 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
 @pytest.mark.parametrize(
     ("tf_config", "flags", "message"),
     [
-        (None, {"worker_hosts": "a:1,b:1"}, "--worker_hosts needs --task_index"),
+        (None, {"worker_hosts": "a:1,b:1"}, "--worker_hosts needs --task_index, the place of this process"),
         (None, {"task_index": 1}, "--task_index needs --worker_hosts"),
         (None, {"worker_hosts": "a:1,b", "task_index": 0}, "'b' is not the address of a worker, expected HOST:PORT"),
         (None, {"worker_hosts": "a:99999,b:1", "task_index": 0}, "'a:99999' is not the address of a worker"),
-        (None, {"worker_hosts": "a:1,a:1", "task_index": 0}, "names a worker twice"),
+        (None, {"worker_hosts": "a:1,a:1", "task_index": 0}, "--worker_hosts: an address is named twice: a:1, a:1"),
         (None, {"worker_hosts": "a:1,b:1", "task_index": 2}, "names 2 workers, so a task index of 2 is none"),
         ("{", {}, "TF_CONFIG is not what TensorFlow writes"),
         ({"cluster": {"worker": TWO}}, {}, "TF_CONFIG is not what TensorFlow writes"),
@@ -71,16 +71,20 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
         (
             task("chief", 0, chief=["a:1"], ps=["c:1"]),
             {},
-            "1 parameter server(s) and 1 worker(s), expected at least two",
+            "1 worker(s) beside 1 parameter server(s), expected",
         ),
         (None, {"ps_hosts": "c:1"}, "--ps_hosts needs --worker_hosts"),
         (None, {"worker_hosts": "a:1,b:1", "task_index": 0, "job_name": "ps"}, "--job_name=ps needs --ps_hosts"),
         (
             None,
             {"worker_hosts": "a:1,b:1", "ps_hosts": "c:1", "job_name": "ps", "task_index": 1},
-            "names 1 parameter servers, so a task index of 1 is none",
+            "--ps_hosts names 1 parameter servers, so a task index of 1 is none",
         ),
-        (None, {"worker_hosts": "a:1,b:1", "ps_hosts": "b:1", "task_index": 0}, "names a worker twice"),
+        (
+            None,
+            {"worker_hosts": "a:1,b:1", "ps_hosts": "b:1", "task_index": 0},
+            "--worker_hosts and --ps_hosts: an address is",
+        ),
     ],
     ids=[
         "no_index",

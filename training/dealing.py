@@ -1,0 +1,119 @@
+"""Training steps that are dealt out to the workers of parameter servers."""
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+
+import tensorflow as tf
+
+from command_line import UserError
+
+_BETWEEN_FETCHES_SECS = 0.2
+# Steps dealt out to each worker: one that it is at, and one that waits for whoever is done first.
+_STEPS_A_WORKER = 2
+# How long no step may be done before it is told, and how long one may still take after a stop.
+_PATIENCE_SECS = 120.0
+
+
+def make_dealer(step, source, workers, stop):
+    """Makes a Dealer of a run.
+
+    Args:
+      step: A step.TrainStep made under the workers' strategy.
+      source: The input.Input of the run.
+      workers: Its workers.Workers.
+      stop: A StopRequest.
+    """
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(workers.strategy)
+    batches = iter(coordinator.create_per_worker_dataset(source.batches_of_a_server_worker))
+    next_step = tf.function(lambda batches: step.step(*next(batches)), autograph=False)
+    most = _STEPS_A_WORKER * (len(workers.cluster.workers) - 1)
+    return Dealer(coordinator, next_step, batches, step.global_step, most, stop)
+
+
+class Dealer:
+    """Deals out training steps to workers."""
+
+    def __init__(self, coordinator, next_step, batches, global_step, most, stop):
+        """Makes it of its parts.
+
+        Args:
+          coordinator: A tf.distribute.coordinator.ClusterCoordinator.
+          next_step: A function of a worker's batches to the metrics of a step; runs on that worker.
+          batches: An iterator of the coordinator, one for each worker.
+          global_step: The variable that counts steps.
+          most: Steps that are dealt out at once.
+          stop: True once no more are to be.
+        """
+        self._coordinator = coordinator
+        self._next_step = next_step
+        self._batches = batches
+        self._global_step = global_step
+        self._most = most
+        self._stop = stop
+
+    def run(self, first_step, last_step, is_late):
+        """Deals out steps, those from a count of steps to another; no more after a stop, or when it is late.
+
+        Yields:
+          The metrics of each, as `TrainStep.step` gives them, as they are done; when it ends, all are that began.
+
+        Raises:
+          UserError: If none is done in a long time after a stop.
+        """
+        dealt, at_work, is_over, results = first_step, 0, False, queue.SimpleQueue()
+        while True:
+            while dealt < last_step and at_work < self._most and not is_over:
+                is_over = bool(self._stop) or is_late()
+                if not is_over:
+                    value = self._coordinator.schedule(self._next_step, args=(self._batches,))
+                    # To wait for it would be to wait for the slowest worker.
+                    threading.Thread(target=_fetch, args=(value, results), daemon=True).start()
+                    dealt, at_work = dealt + 1, at_work + 1
+            if not at_work:
+                # A worker that dies may have moved the weights, and its step is done anew all the same.
+                self._global_step.assign(dealt)
+                return
+            result = self._next_result(results)
+            at_work -= 1
+            if isinstance(result, tf.errors.CancelledError):
+                self._coordinator.join()  # Another step failed, and this says how.
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+
+    def _next_result(self, results):
+        since, is_told = time.monotonic(), False
+        while True:
+            # In short waits, which a second Ctrl-C ends.
+            with contextlib.suppress(queue.Empty):
+                return results.get(timeout=1.0)
+            if time.monotonic() - since > _PATIENCE_SECS:
+                if self._stop:
+                    raise UserError(
+                        f"no worker has ended a step in {_PATIENCE_SECS:g} s, so the last ones are not saved; the same "
+                        "command goes on from the last checkpoint"
+                    )
+                if not is_told:
+                    text = f"warning: no worker has ended a step in {_PATIENCE_SECS:g} s; Ctrl-C stops the run"
+                    print(text, file=sys.stderr, flush=True)
+                is_told = True
+
+
+def _fetch(value, results):
+    """Puts what a step gave, or the error that it ended with, among the results."""
+    give_up = time.monotonic() + _PATIENCE_SECS
+    while True:
+        try:
+            results.put(value.fetch())
+        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            # Its worker died when it had done it, and another does it anew.
+            if "/job:ps" not in error.message and time.monotonic() < give_up:
+                time.sleep(_BETWEEN_FETCHES_SECS)
+                continue
+            results.put(error)
+        except Exception as error:
+            results.put(error)
+        return
