@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import pathlib
 import sys
@@ -181,11 +180,14 @@ class _Run:
                 stop = evaluation is None
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
 
+            def next_due(step):
+                return self._evaluation.next_due(step, self._total_steps, self._steps_per_epoch)
+
             def is_late():
                 return is_chief and time.monotonic() - saved_at > self._config.save_interval_secs
 
             while not (self._is_finished(step, evaluation) or stop):
-                for metrics in self._stepping.advance(step, self._next_wait, is_late, meter, profile, check):
+                for metrics in self._stepping.advance(step, next_due, is_late, meter, profile, check):
                     meter.add(metrics)
                     step += 1
                     evaluation = None
@@ -219,11 +221,6 @@ class _Run:
         # The chief's folder holds it, whoever says so.
         prefix = self._workers.from_chief(lambda: prefix and str(prefix))
         return TrainResult(step, self._total_steps, finished, bool(self._stop), prefix, evaluation, pace)
-
-    def _next_wait(self, step):
-        """The next step after which something is to be done with the network as it is then."""
-        numbers = self._total_steps, self._steps_per_epoch
-        return next(later for later in itertools.count(step + 1) if self._evaluation.is_due(later, *numbers))
 
     def _begin(self, first_step, progress):
         """Says what begins, notes it in the folder, and takes up the curves."""

@@ -34,11 +34,16 @@ class RunEvaluation:
 
     def is_due(self, step, total_steps, steps_per_epoch):
         """Whether the network is to be scored after so many steps."""
-        config = self._config
-        interval = config.eval_every_steps
+        return step == self.next_due(step - 1, total_steps, steps_per_epoch)
+
+    def next_due(self, step, total_steps, steps_per_epoch):
+        """After how many steps, more than `step`, it is to be scored next."""
+        interval = self._config.eval_every_steps
         if interval is None:
-            interval = Fraction(str(config.eval_every_epochs)) * steps_per_epoch
-        return step == total_steps or (interval > 0 and step // interval > (step - 1) // interval)
+            interval = Fraction(str(self._config.eval_every_epochs)) * steps_per_epoch
+        if not interval or step >= total_steps:
+            return max(step + 1, total_steps)
+        return min(math.ceil((step // interval + 1) * interval), total_steps)
 
     def run(self, source, batch_size, class_names, step, prefix, progress):
         """Scores the network, keeps its checkpoint if it is the best, and what the run's report shows of it.

@@ -29,12 +29,12 @@ class Stepping:
         else:
             self._batches = iter(devices.distribute(workers.strategy, workers, source.training_batches(first_step)))
 
-    def advance(self, step, next_wait, is_late, meter, profile, check):
+    def advance(self, step, next_due, is_late, meter, profile, check):
         """Does a step; or where workers do them apart from each other, those up to where all have to wait.
 
         Args:
           step: Steps done.
-          next_wait: A function of the steps done to those after which something is to be done with the network.
+          next_due: A function of the steps done to those after which the network is to be scored.
           is_late: A function: whether something is to be done with it by the clock.
           meter: A meter.Meter, which is told what the time goes to.
           profile: A profiling.Profile.
@@ -46,7 +46,7 @@ class Stepping:
         if self._dealer:
             meter.enter("step")
             with parameter_servers.explain_errors(self._workers.cluster, self._config.dataset_dir):
-                for metrics in self._dealer.run(step, next_wait(step), is_late):
+                for metrics in self._dealer.run(step, next_due(step), is_late):
                     yield metrics
                     meter.enter("step")  # What was done with them may have been another phase.
             return

@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ import training_toys
 from command_line import UserError
 from data import catalog, preprocessing, records
 from nets import nets_factory
+from training.config import TrainConfig
 from training.evaluation import Evaluator, PredictionsFile, describe
+from training.run_evaluation import RunEvaluation
 
 # Seven classes. Places of the label among the logits: 1st, 2nd, 5th, 6th, 1st.
 LOGITS = [
@@ -187,3 +190,22 @@ def test_a_name_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="predictions.csv"), PredictionsFile(path):
         pass
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"eval_every_epochs": 1.0}, [3, 5, 8, 10, 11]),  # An epoch is 2.5 steps, the run 11.
+        ({"eval_every_epochs": 0.1}, list(range(1, 12))),
+        ({"eval_every_epochs": 2.0}, [5, 10, 11]),
+        ({"eval_every_epochs": 0.0}, [11]),
+        ({"eval_every_steps": 4}, [4, 8, 11]),
+    ],
+    ids=["each", "more_than_each_step", "every_other", "at_the_end", "steps"],
+)
+def test_a_run_is_scored_when_an_epoch_is_over_and_at_the_end(flags, expected):
+    evaluation = RunEvaluation(TrainConfig(**flags), None, None, None, None, None)
+    numbers = 11, Fraction(5, 2)
+    assert [step for step in range(1, 12) if evaluation.is_due(step, *numbers)] == expected
+    for step in range(11):
+        assert evaluation.next_due(step, *numbers) == min(due for due in expected if due > step)
