@@ -55,7 +55,7 @@ class Dealer:
         self._stop = stop
 
     def run(self, first_step, last_step, is_late):
-        """Deals out steps, those from a count of steps to another; no more after a stop, or when it is late.
+        """Deals out steps, those from a count of steps to another; no more after a stop, or one when it is late.
 
         Yields:
           The metrics of each, as `TrainStep.step` gives them, as they are done; when it ends, all are that began.
@@ -66,7 +66,8 @@ class Dealer:
         dealt, at_work, is_over, results = first_step, 0, False, queue.SimpleQueue()
         while True:
             while dealt < last_step and at_work < self._most and not is_over:
-                is_over = bool(self._stop) or is_late()
+                # One at least: what is late may be so again at once.
+                is_over = bool(self._stop) or (dealt > first_step and is_late())
                 if not is_over:
                     value = self._coordinator.schedule(self._next_step, args=(self._batches,))
                     # To wait for it would be to wait for the slowest worker.

@@ -198,10 +198,11 @@ class _Run:
                     self._recalibrate(meter, progress)
                 due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
                 stop, late = self._workers.agree(self._stop, is_late())
-                if (due or late) and step != saved_step:
-                    prefix = self._save(step, meter)
+                if due or late:
+                    if step != saved_step:  # No step may be done where a stop came first.
+                        prefix = self._save(step, meter)
                     saved_step, saved_at = step, time.monotonic()
-                if due and not stop:
+                if due and not stop and evaluation is None:
                     evaluation = self._evaluate(step, prefix, meter, progress)
                     stop = evaluation is None
             if meter.losses_since_log():  # The end came between two log lines.
