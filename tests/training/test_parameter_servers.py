@@ -75,7 +75,6 @@ def test_steps_are_dealt_out_and_every_record_is_scored_once(begin, tmp_path):
         num_epochs=1.0,
         moving_average_decay=0.9,
         log_every_n_steps=4,
-        save_interval_secs=0.0,
     )
     statuses, _, error = run.end(run.chief, run.worker, run.other, run.server)
     assert (statuses, error) == ([0] * 4, ""), error
