@@ -15,7 +15,7 @@ from data.parsing import BOX_KEYS, IMAGE_KEY, LABEL_KEY
 from data.preprocessing import images
 
 # What a bad record can raise. An error of another class (no memory, cancelled) is not the data's.
-_ERRORS_OF_RECORDS = (
+ERRORS_OF_RECORDS = (
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
@@ -45,7 +45,7 @@ def explain_errors(dataset, split, labels_offset=0):
     """
     try:
         yield
-    except _ERRORS_OF_RECORDS as error:
+    except ERRORS_OF_RECORDS as error:
         # What is drawn at random has no records to be at fault.
         fault = None if dataset.synthetic else find_fault(dataset, split, labels_offset)
         if fault is None:
@@ -112,7 +112,7 @@ def _count_good_records(path, allowed):
             if label not in allowed:
                 return count, False
             count += 1
-    except _ERRORS_OF_RECORDS:
+    except ERRORS_OF_RECORDS:
         return count, False
     return count, True
 
@@ -128,8 +128,8 @@ def _explain(path, number, allowed):
     except tf.errors.DataLossError as error:
         kind = "is cut short" if "truncated" in error.message else "is damaged (its checksum is wrong)"
         return f"the record {kind}; expected an uncompressed TFRecord file: copy or convert the file again"
-    except _ERRORS_OF_RECORDS as error:
-        return f"the file cannot be read ({_first_line(error)}); expected a file that you may read"
+    except ERRORS_OF_RECORDS as error:
+        return f"the file cannot be read ({first_line(error)}); expected a file that you may read"
     try:
         features = tf.train.Example.FromString(record).features.feature
     except Exception:  # protobuf's DecodeError, for which TensorFlow has no public name
@@ -153,9 +153,9 @@ def _explain_example(features, allowed):
         )
     try:
         tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    except _ERRORS_OF_RECORDS as error:
+    except ERRORS_OF_RECORDS as error:
         return (
-            f"the image does not decode ({_first_line(error)}): {len(encoded)} bytes that begin with "
+            f"the image does not decode ({first_line(error)}): {len(encoded)} bytes that begin with "
             f"{encoded[:8]!r}; expected a whole JPEG, PNG, GIF or BMP file: replace it and convert again"
         )
     return "it failed once but reads well now; expected a file that no one writes to meanwhile: run again"
@@ -188,7 +188,7 @@ def _explain_boxes(features):
     return None
 
 
-def _first_line(error):
+def first_line(error):
     """TensorFlow's own words, without the name of the op that it puts in front of them."""
     return str(getattr(error, "message", error)).splitlines()[0].split("}}")[-1].strip()
 

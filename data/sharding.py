@@ -35,6 +35,12 @@ def own_part(dataset, split, worker, num_workers):
 def count_records(path):
     """Counts the records of a TFRecord file by their lengths alone, without reading them.
 
+    Args:
+      path: Of an uncompressed file.
+
+    Returns:
+      Their number.
+
     Raises:
       DataError: If the file ends within a record, or a length cannot be one.
     """

@@ -34,6 +34,9 @@ def find_cluster(config):
     Args:
       config: A TrainConfig.
 
+    Returns:
+      A Cluster; of one process where nothing names more.
+
     Raises:
       UserError: If they contradict each other or themselves.
     """

@@ -55,7 +55,12 @@ class Dealer:
         self._stop = stop
 
     def run(self, first_step, last_step, is_late):
-        """Deals out steps, those from a count of steps to another; no more after a stop, or one when it is late.
+        """Deals out steps; no more after a stop, and one where it is late from the first.
+
+        Args:
+          first_step: Steps done before.
+          last_step: Steps that may be done in all.
+          is_late: A function: whether the chief wants to save by the clock.
 
         Yields:
           The metrics of each, as `TrainStep.step` gives them, as they are done; when it ends, all are that began.

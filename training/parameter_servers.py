@@ -19,6 +19,7 @@ import time
 import tensorflow as tf
 
 from command_line import UserError
+from data.record_errors import ERRORS_OF_RECORDS, first_line
 from training import meeting
 
 _BETWEEN_CALLS_SECS = 0.2
@@ -124,7 +125,7 @@ def connect(cluster, timeout_secs):
 
 
 def dismiss(cluster):
-    """Ends all other processes of the run, each with status 0."""
+    """Ends all other processes of the run of a clusters.Cluster, each with status 0; called by the chief at its end."""
     # That they are gone is what the threads of the coordinator would tell now, and what frees their tensors.
     logging.getLogger("tensorflow").setLevel(logging.CRITICAL)
     tell = sys.unraisablehook
@@ -162,23 +163,20 @@ def explain_errors(cluster, directory):
     Args:
       cluster: The clusters.Cluster.
       directory: Where the data set is.
+
+    Raises:
+      UserError: Where a worker cannot read its records, or they are not well.
     """
     try:
         yield
-    except (
-        tf.errors.DataLossError,
-        tf.errors.FailedPreconditionError,
-        tf.errors.InvalidArgumentError,
-        tf.errors.NotFoundError,
-        tf.errors.PermissionDeniedError,
-        tf.errors.UnimplementedError,
-    ) as error:
-        if "/job:ps" in error.message:  # One that was started again, and holds no variable.
-            raise tf.errors.UnavailableError(None, None, error.message) from error
-        found = re.search(r"/job:worker/replica:\d+/task:(\d+)", error.message)
+    except ERRORS_OF_RECORDS as error:
+        text = str(getattr(error, "message", error))
+        if "/job:ps" in text:  # One that was started again, and holds no variable.
+            raise tf.errors.UnavailableError(None, None, text) from error
+        found = re.search(r"/job:worker/replica:\d+/task:(\d+)", text)
         who = name_of(cluster, "worker", int(found[1])) if found else "a worker"
         raise UserError(
-            f"{who}: {error.message.strip().splitlines()[0]}; each worker reads {directory}: see that all have the "
+            f"{who}: {first_line(error)}; each worker reads {directory}: see that all have the "
             f"same files there, and that download_and_convert_data.py --verify={directory} finds them well"
         ) from error
 

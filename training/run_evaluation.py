@@ -37,7 +37,13 @@ class RunEvaluation:
         return step == self.next_due(step - 1, total_steps, steps_per_epoch)
 
     def next_due(self, step, total_steps, steps_per_epoch):
-        """After how many steps, more than `step`, it is to be scored next."""
+        """After how many steps, more than the `step` that are done, it is to be scored next.
+
+        Args:
+          step: Steps done.
+          total_steps: Steps of the run.
+          steps_per_epoch: A Fraction.
+        """
         interval = self._config.eval_every_steps
         if interval is None:
             interval = Fraction(str(self._config.eval_every_epochs)) * steps_per_epoch

@@ -46,7 +46,7 @@ class Workers:
         """Args: cluster: a clusters.Cluster. `strategy` is to be set before anything is told."""
         self.cluster = cluster
         self.addresses = cluster.workers
-        # Before parameter servers only the chief is one that runs; the others do as it asks.
+        # Where there are servers, only the chief runs this program; the others do as it asks.
         self.count = max(1, len(self.addresses)) if not cluster.servers else 1
         self.index = cluster.index
         self.is_chief = cluster.is_chief
