@@ -95,6 +95,19 @@ def images_at_once(config, strategy):
     return own // parts
 
 
+def scoring_devices(strategy, workers):
+    """What an evaluation.Evaluator of a run takes as its devices: those of this process, where they are several.
+
+    Args:
+      strategy: As `make_strategy` makes it.
+      workers: A workers.Workers.
+    """
+    if workers.cluster.servers:
+        return (None,)  # The chief's own, which has no other work.
+    own = strategy.extended.worker_devices
+    return own if len(own) > 1 or workers.count > 1 else ()
+
+
 def distribute(strategy, workers, batches):
     """An iterable of what each device of this process gets of its batches.
 

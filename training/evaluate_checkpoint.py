@@ -102,6 +102,8 @@ class Scorer:
         Raises:
           UserError: As `evaluate_checkpoint`.
         """
+        import tensorflow as tf
+
         from data import preprocessing
         from nets import nets_factory
         from training import devices
@@ -119,7 +121,8 @@ class Scorer:
         self._size = size = described["image_size"] or dataset.row.image_size or self._model.default_image_size
         self._family = preprocessing.find_family(described["preprocessing"])
         self._preprocess = preprocessing.Preprocess(self._family, size, size)
-        self._evaluator = Evaluator(self._model)
+        gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
+        self._evaluator = Evaluator(self._model, gpus if len(gpus) > 1 else ())
         self.best_metric = described["training"].get("best_metric", "top_1")
         self.how = {
             "dataset": dataset.name,

@@ -1,6 +1,7 @@
 """Exact evaluation: one pass, every record scored once."""
 
 import csv
+import itertools
 import math
 import os
 import pathlib
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError
+from nets import nets_factory
 
 
 class Predictions(NamedTuple):
@@ -65,16 +67,29 @@ class Tally(NamedTuple):
 
 
 class Evaluator:
-    """Scores a model; made once and called again, it traces the network once."""
+    """Scores a model; made once and called again, it traces the network once on each device."""
 
-    def __init__(self, model):
+    def __init__(self, model, devices=()):
+        """Makes it for a network.
+
+        Args:
+          model: A SlimModel.
+          devices: Names of the devices that take turns with the batches, each with a copy of the network that gets its
+            weights before each pass; none where the model is to be scored itself.
+        """
         self._model = model
-        self._score = tf.function(self._score_batch, autograph=False, reduce_retracing=True)
+        self._networks = [(device, _copy(model, device)) for device in devices] or [(None, model)]
+        self._scorers = [_scorer(network, device) for device, network in self._networks]
 
     def predictions(self, batches):
         """Yields the Predictions of each batch of (images, labels), in their order."""
-        for images, labels in batches:
-            yield Predictions(*(value.numpy() for value in self._score(images, labels)), images)
+        self._give_weights()
+        batches = iter(batches)
+        while turn := list(itertools.islice(batches, len(self._scorers))):
+            # All devices are at work before one of them is waited for.
+            scored = [scorer(*batch) for scorer, batch in zip(self._scorers, turn, strict=False)]
+            for values, (images, _) in zip(scored, turn, strict=True):
+                yield Predictions(*(value.numpy() for value in values), images)
 
     def evaluate(self, batches, class_names, on_batch=None):
         """Scores batches of (images, labels).
@@ -106,11 +121,31 @@ class Evaluator:
         # fsum: the mean must not depend on how the records fell into batches.
         return Tally(confusion, hits_5, math.fsum(cross_entropy), int(np.count_nonzero(~np.isfinite(cross_entropy))))
 
-    def _score_batch(self, images, labels):
-        logits, _ = self._model(images, training=False)
-        top = tf.math.top_k(logits, k=min(5, logits.shape[-1]))
-        probability = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
-        return labels, top.indices, probability, tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    def _give_weights(self):
+        """Gives the copies the model's values: a moving statistic is the mean over all devices, read once."""
+        copies = [network for _, network in self._networks if network is not self._model]
+        for name, variable in self._model.variables_by_name.items() if copies else ():
+            value = tf.convert_to_tensor(variable)
+            for copy in copies:
+                copy.variables_by_name[name].assign(value)
+
+
+def _copy(model, device):
+    with tf.device(device):
+        return nets_factory.create_model(**model.settings, compute_dtype=model.compute_dtype.name, seed=None)
+
+
+def _scorer(model, device):
+    """A function from images and labels to the first fields of their Predictions, on a device."""
+
+    def score(images, labels):
+        with tf.device(device):
+            logits, _ = model(images, training=False)
+            top = tf.math.top_k(logits, k=min(5, logits.shape[-1]))
+            probability = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+            return labels, top.indices, probability, tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+    return tf.function(score, autograph=False, reduce_retracing=True)
 
 
 def _class_row(index, name, row):

@@ -147,8 +147,11 @@ class _Run:
         self._schedule = make_schedule(config, self._total_steps, float(self._steps_per_epoch))
         self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
-        is_elsewhere = workers.count > 1 or workers.cluster.servers
-        self._evaluator = SharedEvaluator(self._model, workers) if is_elsewhere else Evaluator(self._model)
+        scoring = devices.scoring_devices(self._strategy, workers)
+        is_shared = workers.count > 1 or workers.cluster.servers
+        self._evaluator = (
+            SharedEvaluator(self._model, workers, scoring) if is_shared else Evaluator(self._model, scoring)
+        )
         self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop, workers)
         self._origin = workers.from_chief(lambda: self._restore(before))
         workers.share(self._values.values())

@@ -1,9 +1,7 @@
 """Evaluation by all workers of a run together, exact: each scores its own batches, and what they counted is summed."""
 
 import numpy as np
-import tensorflow as tf
 
-from nets import nets_factory
 from training.evaluation import Evaluator, Tally
 from training.interrupts import Stopped
 
@@ -12,24 +10,20 @@ class SharedEvaluator:
     """As evaluation.Evaluator; every worker has to call it.
 
     A moving statistic of the network is the mean over the workers, which each reading would have to ask for anew: they
-    score with a copy, made before each pass.
+    score with copies.
     """
 
-    def __init__(self, model, workers):
-        """Args: model: the SlimModel of the run; workers: its workers.Workers."""
-        self._model = model
+    def __init__(self, model, workers, devices):
+        """Args: model: the SlimModel of the run; workers: its workers.Workers; devices: some, as of an Evaluator."""
         self._workers = workers
-        self._copy = nets_factory.create_model(**model.settings, compute_dtype=model.compute_dtype.name, seed=None)
-        self._evaluator = Evaluator(self._copy)
+        self._evaluator = Evaluator(model, devices)
 
     def predictions(self, batches):
-        """As `Evaluator.predictions`, of this worker's batches."""
-        self._take_weights()
+        """As `Evaluator.predictions`, of this worker's batches; every worker has to begin with them."""
         return self._evaluator.predictions(batches)
 
     def evaluate(self, batches, class_names, on_batch=None):
         """As `Evaluator.evaluate`: batches are this worker's, the result is that of all; Stopped on one stops all."""
-        self._take_weights()
         classes = len(class_names)
         stopped = 0
         try:
@@ -42,7 +36,3 @@ class SharedEvaluator:
         if stopped:
             raise Stopped
         return Tally(*totals).scores(class_names)
-
-    def _take_weights(self):
-        for name, variable in self._model.variables_by_name.items():
-            self._copy.variables_by_name[name].assign(tf.convert_to_tensor(variable))

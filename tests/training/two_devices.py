@@ -173,6 +173,30 @@ def check_moving_averages_differ_by_device_and_are_read_saved_and_scored_as_thei
             np.testing.assert_array_equal(local.numpy(), saved[name], err_msg=name)
 
 
+def check_both_devices_score_every_image_once_and_in_order(folder):
+    strategy, model, _, _ = trained_on_different_halves()
+    alone = nets_factory.create_model(training_toys.TINY, CLASSES)
+    for name, value in model.variables_by_name.items():
+        alone.variables_by_name[name].assign(tf.convert_to_tensor(value))
+    images = np.concatenate([HALF, OTHER_HALF, -HALF])[:11]
+    labels = np.arange(11, dtype=np.int32) % CLASSES
+    # Three full turns of two devices would be 12: the last turn is one batch, and that is short.
+    batches = list(tf.data.Dataset.from_tensor_slices((images, labels)).batch(4))
+    evaluator = Evaluator(model, strategy.extended.worker_devices)
+    for _ in range(2):
+        ours, theirs = evaluator.predictions(batches), Evaluator(alone).predictions(batches)
+        for got, wanted in zip(ours, theirs, strict=True):
+            for name in ("labels", "top_5", "images"):
+                np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name), err_msg=name)
+            np.testing.assert_allclose(got.cross_entropy, wanted.cross_entropy, rtol=1e-5)
+        # A later pass scores later weights.
+        for network in (model, alone):
+            name = next(name for name in network.variables_by_name if name.endswith("logits/weights"))
+            network.variables_by_name[name].assign(-network.variables_by_name[name])
+    places = {variable.device for _, copy in evaluator._networks for variable in copy.trainable_variables}
+    assert {place[-5:] for place in places} == {"CPU:0", "CPU:1"}, places
+
+
 def check_an_overflow_halves_the_scale_once(folder):
     strategy = make_strategy()
     model, step, _ = trained(strategy, *halves(OTHER_HALF), compute_dtype="float16")
