@@ -45,6 +45,7 @@ def run(main, config_class, args=None, preset=None):
             # Within, so that Ctrl-C is answered here too: importing takes a good part of a second.
             import tyro
 
+            args = [_at_home(argument) for argument in (sys.argv[1:] if args is None else args)]
             config = tyro.cli(config_class, args=args, use_underscores=True)
             if preset and (default := preset(config)):
                 config = tyro.cli(config_class, args=args, default=default, use_underscores=True)
@@ -61,6 +62,13 @@ def run(main, config_class, args=None, preset=None):
                 sys.exit(_report(error, getattr(error, "status", 1)))
             raise
     sys.exit(status or 0)
+
+
+def _at_home(argument):
+    """--flag=~/path with the home folder in place of ~, which shells leave as it is after an =."""
+    flag, equals, value = argument.partition("=")
+    is_of_home = flag.startswith("--") and value.startswith("~")
+    return f"{flag}{equals}{os.path.expanduser(value)}" if is_of_home else argument
 
 
 @contextlib.contextmanager

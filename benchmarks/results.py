@@ -11,7 +11,8 @@ import types
 from pathlib import Path
 
 from benchmarks import timing
-from command_line import UserError, naming_what_cannot_be_written
+from command_line import UserError
+from whole_files import written_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,12 +240,5 @@ def write_text(path, text):
     Raises:
       UserError: If it cannot be written; an earlier file of that name stays.
     """
-    # What a link points to is replaced, not the link.
-    path = Path(path).resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with naming_what_cannot_be_written(path):
-        try:
-            temporary.write_text(text)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with written_whole(path) as part:
+        part.write_text(text)

@@ -286,5 +286,7 @@ def _is_list(value, kind):
 def _general_row(splits):
     names = list(splits)
     train_split = "train" if "train" in splits else names[0]
-    eval_split = next((name for name in ("validation", "val", "test") if name in splits), names[-1])
+    others = [name for name in names if name != train_split]
+    usual = ("validation", "val", "valid", "dev", "eval", "test")
+    eval_split = next((name for name in usual if name in others), others[-1] if others else train_split)
     return DatasetRow(train_split=train_split, eval_split=eval_split)

@@ -14,6 +14,7 @@ import numpy as np
 
 from command_line import UserError
 from inference.image_files import printable
+from whole_files import written_whole
 
 NAME, LABEL = "name", "label"
 _FAILURES = "failures"
@@ -80,9 +81,8 @@ class Parts:
             raise UserError(_other_plan(output, before, plan))
         if before != plan:
             self._clear()
-            part = self.folder / ".plan.json"
-            part.write_text(json.dumps(plan, indent=2), encoding="utf-8")
-            os.replace(part, self._plan_file)
+            with written_whole(self._plan_file) as part:
+                part.write_text(json.dumps(plan, indent=2), encoding="utf-8")
 
     def __enter__(self):
         return self

@@ -4,7 +4,6 @@ Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via G
 arXiv:1610.02391.
 """
 
-import os
 import pathlib
 import re
 
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from command_line import UserError
 from inference.image_files import printable
+from whole_files import written_whole
 
 _DOTS_PER_INCH = 100
 _SIDE_INCHES = 3.6
@@ -83,13 +83,9 @@ class Pictures:
         class_ids = [result["predictions"][0]["class_id"] for result in results]
         for image, heat, result in zip(batch.images, self._maps(batch.images, class_ids), results, strict=True):
             path = self._paths[result["image"]]
-            part = path.with_name(f".{path.name}.part")
             picture = as_picture(image, self._trained.preprocess)
-            try:
+            with written_whole(path) as part:
                 _draw(part, np.broadcast_to(picture, [*picture.shape[:2], 3]), heat, result)
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
 
 
 def as_picture(image, preprocess):

@@ -4,23 +4,27 @@ A file written here is TensorFlow's V2 format, keyed by variable name: `tf.compa
 Saver wrote, V1 or V2, is read here. `model.json` beside it says what network it is and what input it expects.
 """
 
-import contextlib
 import glob
 import json
 import os
 import pathlib
+import re
 import tempfile
 
 import tensorflow as tf
 
-from command_line import UserError, naming_what_cannot_be_written
+from command_line import UserError
+from whole_files import to_disk, written_whole
 
 DESCRIPTION = "model.json"
+NAME = "model.ckpt"  # Of a run's checkpoints, before "-" and the step.
+_OF_A_RUN = re.compile(re.escape(NAME) + r"-(\d+)\.index")
 AVERAGE = "/ExponentialMovingAverage"  # How the name of a variable's moving average ends, as TensorFlow names it.
 UNFINISHED = ".saving-"  # How the names of folders begin in which a checkpoint is being written.
 
 # What TensorFlow's reader raises for damaged files; IndexError where the data end too early.
 _UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
+_MEND = "take another copy of it, or remove its files to take the one before"
 
 
 def write(prefix, values):
@@ -34,6 +38,7 @@ def write(prefix, values):
       UserError: If the folder cannot be made or the disk is full; nothing is left of the attempt.
     """
     prefix = pathlib.Path(prefix)
+    check_readable_name(prefix)
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=prefix.parent) as folder:
@@ -46,10 +51,22 @@ def write(prefix, values):
             )
             # The index comes last: without it no reader takes the data for a checkpoint.
             for path in sorted(pathlib.Path(folder).iterdir(), key=lambda path: path.suffix == ".index"):
+                to_disk(path)
                 path.replace(prefix.parent / path.name)
+        # Older checkpoints may be deleted as soon as this one is there.
+        to_disk(prefix.parent)
     except (OSError, tf.errors.OpError) as error:
         reason = _first_line(error)
         raise UserError(f"checkpoint {prefix} could not be written: {reason}; nothing was changed") from error
+
+
+def check_readable_name(path):
+    """Raises UserError where TensorFlow could not read a checkpoint: it takes its path for a pattern."""
+    if "[" in os.fspath(path) or "\\" in os.fspath(path):
+        raise UserError(
+            f"{path} has a [ or \\ in its name, so TensorFlow could write but not read a checkpoint there; give the "
+            "folder another name"
+        )
 
 
 def find(path):
@@ -92,10 +109,21 @@ def _newest_in(folder):
             f"{', '.join(known) or 'there are none'}"
         ) from error
     if state is None:
-        return None
+        steps = steps_in(folder)
+        return os.path.join(folder, f"{NAME}-{steps[-1]}") if steps else None
+    # The newest may have been removed, to go back to the one before.
+    names = [state.model_checkpoint_path, *reversed(state.all_model_checkpoint_paths)]
     # Many programs write full paths, which are those of another folder once this one was moved or copied.
-    candidates = (os.path.join(folder, os.path.basename(state.model_checkpoint_path)), state.model_checkpoint_path)
+    candidates = (path for name in names for path in (os.path.join(folder, os.path.basename(name)), name))
     return next(filter(_is_checkpoint, candidates), None)
+
+
+def steps_in(folder):
+    """The steps of a run's checkpoints in a folder, in order; [] where there is no folder."""
+    if not os.path.isdir(folder):
+        return []
+    matches = (_OF_A_RUN.fullmatch(name) for name in os.listdir(folder))
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def _is_checkpoint(prefix):
@@ -112,10 +140,27 @@ def reader(path):
       UserError: If there is none, or its files are damaged.
     """
     prefix = find(path)
+    check_readable_name(prefix)
     try:
         return tf.train.load_checkpoint(prefix)
     except _UNREADABLE as error:
-        raise UserError(f"checkpoint {prefix} cannot be read: {_first_line(error)}; take another copy of it") from error
+        raise UserError(f"checkpoint {prefix} cannot be read: {_first_line(error)}; {_MEND}") from error
+
+
+def read(path, names):
+    """The values of a checkpoint under some of its names: a dict of name -> array.
+
+    Raises:
+      UserError: If there is no checkpoint, or its files are damaged.
+    """
+    prefix, values = find(path), {}
+    file = reader(prefix)
+    for name in names:
+        try:
+            values[name] = file.get_tensor(name)
+        except _UNREADABLE as error:
+            raise UserError(f"checkpoint {prefix}: {name} cannot be read: {_first_line(error)}; {_MEND}") from error
+    return values
 
 
 def restore(path, variables_by_name):
@@ -133,8 +178,7 @@ def restore(path, variables_by_name):
         what has another shape, and what the file holds instead, side by side; no variable has changed then.
     """
     prefix = find(path)
-    file = reader(prefix)
-    shapes = file.get_variable_to_shape_map()
+    shapes = reader(prefix).get_variable_to_shape_map()
     missing = [name for name in variables_by_name if name not in shapes]
     reshaped = [
         (name, tuple(variable.shape), tuple(shapes[name]))
@@ -144,12 +188,7 @@ def restore(path, variables_by_name):
     if missing or reshaped:
         unexpected = sorted(set(shapes) - set(variables_by_name))
         raise UserError(_mismatch(prefix, missing, reshaped, [(name, tuple(shapes[name])) for name in unexpected]))
-    values = {}
-    for name in variables_by_name:
-        try:
-            values[name] = file.get_tensor(name)
-        except _UNREADABLE as error:
-            raise UserError(f"checkpoint {prefix}: {name} cannot be read: {_first_line(error)}") from error
+    values = read(prefix, variables_by_name)
     for name, variable in variables_by_name.items():
         # Reading what was assigned would ask the other workers of a strategy, who need not be here.
         variable.assign(values[name], read_value=False)
@@ -242,22 +281,11 @@ def read_description(path):
 
 
 def write_json(path, value):
-    """Writes a JSON file under a temporary name, then renames it, so that a reader never sees half of it.
+    """Writes a JSON file, whole or not at all.
 
     Raises:
       UserError: If it cannot be written; an earlier file of that name stays.
     """
-    path = pathlib.Path(path)
-    with naming_what_cannot_be_written(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                json.dump(value, file, indent=2, ensure_ascii=False)
-                file.write("\n")
-            os.chmod(part, 0o644)
-            os.replace(part, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(part)
-            raise
+    with written_whole(path) as part, open(part, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")

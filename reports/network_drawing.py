@@ -4,7 +4,6 @@ Units of a block that are alike are drawn once, with how many they are.
 """
 
 import itertools
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -12,8 +11,9 @@ import matplotlib
 import matplotlib.figure
 import matplotlib.patches
 
-from command_line import UserError, naming_what_cannot_be_written
+from command_line import UserError
 from reports.network_table import short_number
+from whole_files import written_whole
 
 ENDINGS = (".svg", ".png", ".pdf")
 _DOTS_PER_INCH = 120
@@ -111,17 +111,10 @@ def draw(description, path):
         low, high = height - 0.25, _TOP - 0.2
         turns = [(x, bottom), (x, low), (gutter, low), (gutter, high), (next_x, high), (next_x, _TOP)]
         axes.plot(*zip(*turns, strict=True), color=_LINE, linewidth=1.0, solid_joinstyle="round")
-    part = path.with_name(f".{path.name}.part")
-    with naming_what_cannot_be_written(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # Without a date and with names of our own for what is drawn twice: equal networks give equal files.
-            with matplotlib.rc_context({"svg.hashsalt": description["model_name"]}):
-                metadata = {"Date": None} if path.suffix == ".svg" else None
-                figure.savefig(part, format=path.suffix[1:], metadata=metadata)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    # Without a date and with names of our own for what is drawn twice: equal networks give equal files.
+    with written_whole(path) as part, matplotlib.rc_context({"svg.hashsalt": description["model_name"]}):
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(part, format=path.suffix[1:], metadata=metadata)
 
 
 def _title(description):

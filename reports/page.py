@@ -2,11 +2,9 @@
 
 import base64
 import html
-import os
-import pathlib
 from typing import NamedTuple
 
-from command_line import naming_what_cannot_be_written
+from whole_files import written_whole
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -131,17 +129,10 @@ def _tag(name, kind):
 
 
 def write_whole(path, content):
-    """Writes bytes or text under a temporary name and renames it, so that no reader sees half of it.
+    """Writes bytes or text, whole or not at all.
 
     Raises:
       UserError: If it cannot be written; an earlier file of that name stays.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with naming_what_cannot_be_written(path):
-        try:
-            part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    with written_whole(path) as part:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))

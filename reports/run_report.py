@@ -59,7 +59,7 @@ def _state(rows, noted, numbers, flags):
     epochs = f" ({step / numbers['steps_per_epoch']:.1f} epochs)" if numbers else ""
     if not noted or not noted["finished"]:
         return f"Not at its end: about step {step} of {total}{epochs}"
-    if step < total:
+    if step < total and flags.get("stop_at_top_1") is not None:
         return f"Ended at step {step} of {total}{epochs}, where --stop_at_top_1={flags['stop_at_top_1']} was reached"
     return f"Finished: {step} steps{epochs}"
 

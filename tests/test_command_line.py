@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -101,3 +102,23 @@ def test_ctrl_c_that_became_another_error_is_an_interruption(capsys, interrupted
     assert signal.getsignal(signal.SIGINT) is handler
     with pytest.raises(AttributeError, match="of its own"):
         command_line.run(fails, NoFlags, [])
+
+
+@dataclasses.dataclass(frozen=True)
+class OneFolder:
+    """A folder, and a name."""
+
+    train_dir: pathlib.Path = pathlib.Path("runs")
+    """Folder."""
+    name: str = ""
+    """Name."""
+
+
+def test_a_path_of_the_home_folder(monkeypatch):
+    """Shells leave ~ as it is after an equals sign."""
+    monkeypatch.setenv("HOME", "/home/me")
+    found = []
+    for arguments in (["--train_dir=~/runs/x"], ["--train_dir=runs/~x", "--name=a~"]):
+        with pytest.raises(SystemExit):
+            command_line.run(found.append, OneFolder, arguments)
+    assert found == [OneFolder(pathlib.Path("/home/me/runs/x")), OneFolder(pathlib.Path("runs/~x"), "a~")]

@@ -91,8 +91,8 @@ HEEDED_BY = {
 }
 
 
-def without_effect(given, resolved, num_workers=1):
-    """What was given and does nothing.
+def warnings(given, resolved, num_workers=1):
+    """What a user may not expect of what was given: flags that do nothing, and scores of images that were trained on.
 
     Args:
       given: The TrainConfig of the flags.
@@ -111,6 +111,9 @@ def without_effect(given, resolved, num_workers=1):
                 texts.append(f"--{name} has no effect with --{chooser}={choice} (it is of {', '.join(choices)})")
     if given.update_frozen_batch_norm and not (given.fine_tune or given.trainable_scopes):
         texts.append("--update_frozen_batch_norm has no effect where --fine_tune and --trainable_scopes freeze nothing")
+    if resolved.eval_split_name == resolved.dataset_split_name and given.eval_split_name is None:
+        name = resolved.eval_split_name
+        texts.append(f"the data set has one split, so evaluations score the images of the training, split {name}")
     if given.shard_policy == "file" and (num_workers == 1 or resolved.dataset_name == "synthetic"):
         texts.append("--shard_policy=file has no effect where one worker has all files, or images are drawn")
     return texts

@@ -1,10 +1,10 @@
 """The curves of a run as lines of JSON, which outlive the process: a run that is taken up again has one curve."""
 
 import json
-import os
 import pathlib
 
 from command_line import naming_what_cannot_be_written
+from whole_files import written_whole
 
 FILE = "curves.jsonl"
 TRAIN, EVALUATION = "train", "evaluation"
@@ -45,10 +45,8 @@ class Curves:
         self._held = {_key(row): row for row in rows}
         text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if self._path.exists() and self._path.read_text(encoding="utf-8") != text:
-            part = self._path.with_name(f".{FILE}.part")
-            with naming_what_cannot_be_written(self._path):
+            with written_whole(self._path) as part:
                 part.write_text(text, encoding="utf-8")
-                os.replace(part, self._path)
 
     def add_training(self, step, measured):
         """Adds a row of a meter.Measured."""

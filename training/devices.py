@@ -95,17 +95,28 @@ def images_at_once(config, strategy):
     return own // parts
 
 
-def scoring_devices(strategy, workers):
-    """What an evaluation.Evaluator of a run takes as its devices: those of this process, where they are several.
+def scoring_precision(precision):
+    """The precision in which a run of a precision is scored.
+
+    The moving statistics of a network that has just begun to train can be far from those of its batches, so that its
+    activations exceed float16's largest number, 65,504, although they are finite in training.
+    """
+    return "float32" if precision == "float16" else precision
+
+
+def scoring_devices(precision, strategy, workers):
+    """What an evaluation.Evaluator of a run takes as its devices; none where it can score the run's own model.
 
     Args:
+      precision: Of the run.
       strategy: As `make_strategy` makes it.
       workers: A workers.Workers.
     """
     if workers.cluster.servers:
         return (None,)  # The chief's own, which has no other work.
     own = strategy.extended.worker_devices
-    return own if len(own) > 1 or workers.count > 1 else ()
+    is_as_it_is = len(own) == workers.count == 1 and scoring_precision(precision) == precision
+    return () if is_as_it_is else own
 
 
 def distribute(strategy, workers, batches):

@@ -209,7 +209,7 @@ class Scorer:
             data_service_address=None,
             dataset_num_private_threads=threads,
         )
-        step = int(checkpoints.reader(prefix).get_tensor("global_step"))
+        step = int(checkpoints.read(prefix, ["global_step"])["global_step"])
         with records.explain_errors(dataset, flags.dataset_split_name, flags.labels_offset):
             batches = Input(flags, dataset, self._family.settings(self._size)).training_batches(step)
             statistics, count = recalibration.estimate(

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import math
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from command_line import UserError
 from nets import nets_factory
+from whole_files import drop, part_of, put_in_place
 
 
 class Predictions(NamedTuple):
@@ -54,7 +54,8 @@ class Tally(NamedTuple):
             raise UserError("no images to evaluate: the split is empty")
         if not math.isfinite(self.cross_entropy):
             raise UserError(
-                f"the network's answers to {self.not_finite} of {count} images are not finite: the weights are spoilt"
+                f"the network's answers to {self.not_finite} of {count} images are not finite: the weights are spoilt, "
+                "or too large for --precision=float16"
             )
         return {
             "count": count,
@@ -69,16 +70,18 @@ class Tally(NamedTuple):
 class Evaluator:
     """Scores a model; made once and called again, it traces the network once on each device."""
 
-    def __init__(self, model, devices=()):
+    def __init__(self, model, devices=(), precision=None):
         """Makes it for a network.
 
         Args:
           model: A SlimModel.
           devices: Names of the devices that take turns with the batches, each with a copy of the network that gets its
             weights before each pass; none where the model is to be scored itself.
+          precision: Of the copies; None for the model's.
         """
         self._model = model
-        self._networks = [(device, _copy(model, device)) for device in devices] or [(None, model)]
+        precision = precision or model.compute_dtype.name if devices else None
+        self._networks = [(device, _copy(model, device, precision)) for device in devices] or [(None, model)]
         self._scorers = [_scorer(network, device) for device, network in self._networks]
 
     def predictions(self, batches):
@@ -130,9 +133,9 @@ class Evaluator:
                 copy.variables_by_name[name].assign(value)
 
 
-def _copy(model, device):
+def _copy(model, device, precision):
     with tf.device(device):
-        return nets_factory.create_model(**model.settings, compute_dtype=model.compute_dtype.name, seed=None)
+        return nets_factory.create_model(**model.settings, compute_dtype=precision, seed=None)
 
 
 def _scorer(model, device):
@@ -162,7 +165,7 @@ class PredictionsFile:
 
     def __init__(self, path):
         self._path = pathlib.Path(path)
-        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._part = part_of(path)
         self._record = 0
 
     def __enter__(self):
@@ -193,10 +196,9 @@ class PredictionsFile:
             if self._file is not None:
                 self._file.close()
             if kind is None:
-                os.replace(self._part, self._path)
+                put_in_place(self._part, self._path)
         finally:
-            # There no longer, unless the body, the last flush or the renaming failed.
-            self._part.unlink(missing_ok=True)
+            drop(self._part, self._path)
 
 
 def describe(result):

@@ -74,7 +74,7 @@ def train(config):
     network = nets_factory.find_network(config.model_name)
     dataset = open_data(config, network)
     given, config = config, configs.resolve(config, dataset, network)
-    for text in checks.without_effect(given, config, workers.count) if workers.is_chief else ():
+    for text in checks.warnings(given, config, workers.count) if workers.is_chief else ():
         print(f"warning: {text}", file=sys.stderr)
     # On record is what it came to: taken up elsewhere, a run must not go on in another precision without a word.
     config = dataclasses.replace(config, precision=devices.resolve_precision(config.precision))
@@ -144,14 +144,13 @@ class _Run:
         self._input = Input(config, dataset, recorded, workers)
         with self._strategy.scope():
             self._model = building.make_model(config, len(self._class_names), self._input.channels, settings)
-        self._schedule = make_schedule(config, self._total_steps, float(self._steps_per_epoch))
+        self._schedule = make_schedule(config, self._total_steps, self._steps_per_epoch)
         self._step, self._averages = building.make_step(config, self._model, self._schedule, self._strategy)
         self._values = self._model.variables_by_name | self._step.variables_by_name
-        scoring = devices.scoring_devices(self._strategy, workers)
+        scored_on = devices.scoring_devices(config.precision, self._strategy, workers)
+        evaluator = Evaluator(self._model, scored_on, devices.scoring_precision(config.precision))
         is_shared = workers.count > 1 or workers.cluster.servers
-        self._evaluator = (
-            SharedEvaluator(self._model, workers, scoring) if is_shared else Evaluator(self._model, scoring)
-        )
+        self._evaluator = SharedEvaluator(evaluator, workers) if is_shared else evaluator
         self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop, workers)
         self._origin = workers.from_chief(lambda: self._restore(before))
         workers.share(self._values.values())

@@ -1,13 +1,12 @@
 """The worst mistakes of an evaluation with their pictures, and the file that holds a run's last evaluation for them."""
 
-import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from command_line import naming_what_cannot_be_written
+from whole_files import written_whole
 
 FILE = "evaluation.npz"
 _MOST = 24
@@ -108,17 +107,11 @@ def write(folder, step, split, confusion_matrix, mistakes):
       mistakes: A list of Mistake, whose pictures have one size.
     """
     path = pathlib.Path(folder) / FILE
-    part = path.with_name(f".{FILE}.part")
     columns = {name: np.array([getattr(mistake, name) for mistake in mistakes]) for name in _FIELDS}
     pictures = np.array([mistake.picture for mistake in mistakes], np.uint8)
     columns |= {"picture": pictures, "confusion_matrix": np.int32(confusion_matrix)}
-    with naming_what_cannot_be_written(path):
-        try:
-            with open(part, "wb") as file:
-                np.savez_compressed(file, step=step, split=split, **columns)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    with written_whole(path) as part, open(part, "wb") as file:
+        np.savez_compressed(file, step=step, split=split, **columns)
 
 
 def read(folder):

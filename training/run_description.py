@@ -1,5 +1,6 @@
 """A run in numbers: what its first line says, and what its folder says of the process that trained last."""
 
+import contextlib
 import json
 import pathlib
 
@@ -43,4 +44,6 @@ def write(folder, description):
 def read(folder):
     """The dict that `write` wrote; {} without one."""
     path = pathlib.Path(folder) / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}

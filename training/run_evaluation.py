@@ -88,7 +88,8 @@ class RunEvaluation:
         self._folder.wait()
         mistakes.write(self._folder.path, step, split, result["confusion_matrix"], worst.worst())
         for name in ("top_1", "top_5", "cross_entropy"):
-            tf.summary.scalar(f"{split}/{name}", result[name], step)
+            # "train/" is of the training itself.
+            tf.summary.scalar(f"eval_train/{name}" if split == "train" else f"{split}/{name}", result[name], step)
         progress.say(
             f"step {step}: {split} top-1 {result['top_1']:.4f}, top-5 {result['top_5']:.4f}, cross-entropy "
             f"{result['cross_entropy']:.4f} ({result['count']} images)"

@@ -1,11 +1,11 @@
 """The folder of a run: its checkpoints, its description, its lock."""
 
 import concurrent.futures
+import contextlib
 import fcntl
 import json
 import os
 import pathlib
-import re
 import shutil
 import sys
 
@@ -16,28 +16,18 @@ from nets import checkpoints
 from training import mistakes, watching
 
 EVALUATION = "evaluation.json"
-_CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
 
 def read_evaluation(path):
     """What a run's folder says of its last evaluation, as `RunFolder.note` wrote it; None without one."""
-    try:
+    with contextlib.suppress(FileNotFoundError, ValueError):
         return json.loads((pathlib.Path(path) / EVALUATION).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-
-
-def steps_in(path):
-    """The steps of the checkpoints in a folder, in order; [] where there is no folder."""
-    if not pathlib.Path(path).is_dir():
-        return []
-    matches = (_CHECKPOINT.fullmatch(file.name) for file in pathlib.Path(path).iterdir())
-    return sorted(int(match[1]) for match in matches if match)
+    return None
 
 
 def checkpoint_prefix(path, step):
     """The prefix of the checkpoint of a step in a run's folder."""
-    return pathlib.Path(path) / f"model.ckpt-{step}"
+    return pathlib.Path(path) / f"{checkpoints.NAME}-{step}"
 
 
 class RunFolder:
@@ -68,6 +58,7 @@ class RunFolder:
             return self
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--train_dir {self.path} is a file, expected a folder; name another")
+        checkpoints.check_readable_name(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until __exit__
         try:
@@ -78,6 +69,9 @@ class RunFolder:
             raise UserError(
                 f"another run writes into {self.path}; wait for it, or give this one another --train_dir"
             ) from error
+        except OSError as error:  # Some network file systems have no locks.
+            text = f"warning: {self.path} cannot be locked ({error}): let one run at a time write there"
+            print(text, file=sys.stderr)
         for left in self.path.glob(f"{checkpoints.UNFINISHED}*"):  # By a run that was killed while it saved.
             shutil.rmtree(left, ignore_errors=True)
         return self
@@ -143,7 +137,7 @@ class RunFolder:
         tf.compat.v1.train.update_checkpoint_state(os.path.abspath(self.path), kept[-1], kept)
         for old in steps[: -self._keep_checkpoints]:
             # The file that makes it a checkpoint goes last: what a kill leaves here, the next save deletes.
-            for path in sorted(self.path.glob(f"model.ckpt-{old}.*"), key=lambda path: path.suffix == ".index"):
+            for path in sorted(self.path.glob(f"{checkpoints.NAME}-{old}.*"), key=lambda path: path.suffix == ".index"):
                 path.unlink()
 
     def evaluation(self):
@@ -184,4 +178,4 @@ class RunFolder:
         return checkpoint_prefix(self.path, step)
 
     def _steps(self):
-        return steps_in(self.path) if self.is_ours else []
+        return checkpoints.steps_in(self.path) if self.is_ours else []

@@ -4,6 +4,7 @@ A step counts batches from 0. A length in steps that was given in epochs need no
 """
 
 import dataclasses
+from fractions import Fraction
 
 import tensorflow as tf
 
@@ -101,25 +102,28 @@ def make_schedule(config, total_steps, steps_per_epoch):
     Args:
       config: A resolved TrainConfig; each length is given in epochs, in steps or in images.
       total_steps: Steps of the run.
-      steps_per_epoch: Records of the training split over the global batch; need not be whole.
+      steps_per_epoch: Records of the training split over the global batch, a Fraction: in floats 15 epochs of 50,000
+        records in batches of 48 end after their last step.
     """
 
     def steps(epochs, steps, images):
         """A length in steps, of the one of three units that it is given in."""
         if steps is not None:
             return steps
-        return images / config.batch_size if images is not None else epochs * steps_per_epoch
+        if images is not None:
+            return float(Fraction(str(images)) / config.batch_size)
+        return float(Fraction(str(epochs)) * steps_per_epoch)
 
     scale = config.batch_size / config.base_batch_size if config.base_batch_size else 1.0
     # The paper's ImageNet schedule, 30, 60 and 80 of 90 epochs, for a run of any length.
     drops = (total_steps / 3, total_steps * 2 / 3, total_steps * 8 / 9)
     for given, unit in (
-        (config.learning_rate_decay_steps, 1.0),
-        (config.learning_rate_decay_images, 1 / config.batch_size),
+        (config.learning_rate_decay_steps, 1),
+        (config.learning_rate_decay_images, Fraction(1, config.batch_size)),
         (config.learning_rate_decay_epochs, steps_per_epoch),
     ):
         if given:
-            drops = tuple(position * unit for position in given)
+            drops = tuple(float(Fraction(str(position)) * unit) for position in given)
     return Schedule(
         kind=config.learning_rate_decay_type,
         learning_rate=config.learning_rate * scale,

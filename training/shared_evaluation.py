@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from training.evaluation import Evaluator, Tally
+from training.evaluation import Tally
 from training.interrupts import Stopped
 
 
 class SharedEvaluator:
     """As evaluation.Evaluator; every worker has to call it.
 
-    A moving statistic of the network is the mean over the workers, which each reading would have to ask for anew: they
-    score with copies.
+    A moving statistic of the network is the mean over the workers, which each reading would have to ask for again: the
+    evaluator scores copies.
     """
 
-    def __init__(self, model, workers, devices):
-        """Args: model: the SlimModel of the run; workers: its workers.Workers; devices: some, as of an Evaluator."""
+    def __init__(self, evaluator, workers):
+        """Args: evaluator: an Evaluator with devices; workers: the workers.Workers of the run."""
         self._workers = workers
-        self._evaluator = Evaluator(model, devices)
+        self._evaluator = evaluator
 
     def predictions(self, batches):
         """As `Evaluator.predictions`, of this worker's batches; every worker has to begin with them."""

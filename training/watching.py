@@ -32,6 +32,7 @@ def watch(config, show=lambda text: None):
     """
     import tensorflow as tf
 
+    from nets import checkpoints
     from training import best, run_folder
     from training.evaluate_checkpoint import Scorer
 
@@ -48,7 +49,7 @@ def watch(config, show=lambda text: None):
     while True:
         # The end is read before the folder: what came before the end is then seen too.
         noted = run_folder.read_evaluation(folder)
-        steps = run_folder.steps_in(folder)
+        steps = checkpoints.steps_in(folder)
         if steps and scorer is None:
             scorer = Scorer(config, str(run_folder.checkpoint_prefix(folder, steps[-1])))
             eval_dir = config.eval_dir or folder / f"eval_{scorer.split}"
@@ -63,9 +64,10 @@ def watch(config, show=lambda text: None):
             line = _score(scorer, prefixes[new[0]], new[0])
             if line is not None:
                 lines[line["step"]] = line
-                _add(line, eval_dir / LINES, writer)
+                # First, since a checkpoint with a line is not looked at again by a watcher that takes over.
                 if scorer.best_metric != "none":
                     best.keep(eval_dir, prefixes[new[0]], line["step"], line, scorer.best_metric, line["split"])
+                _add(line, eval_dir / LINES, writer)
                 show(
                     f"step {line['step']}: {line['split']} top-1 {line['top_1']:.4f}, top-5 {line['top_5']:.4f}, "
                     f"cross-entropy {line['cross_entropy']:.4f} ({line['count']} images)"
@@ -84,11 +86,15 @@ def watch(config, show=lambda text: None):
 
 
 def _saved(prefix):
-    """When a checkpoint was written, in nanoseconds since 1970; None if it is there no more."""
+    """When a checkpoint was written, in nanoseconds since 1970; None if it is there no more.
+
+    A run deletes the index of a checkpoint last.
+    """
     try:
-        return os.stat(f"{prefix}.index").st_mtime_ns
+        saved = os.stat(f"{prefix}.index").st_mtime_ns
     except FileNotFoundError:
         return None
+    return saved if list(prefix.parent.glob(f"{prefix.name}.data-*")) else None
 
 
 def _score(scorer, prefix, step):

@@ -1,13 +1,12 @@
 """A picture of a data set: a row for each class, some of its images in it."""
 
 import io
-import os
 from pathlib import Path
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from command_line import UserError
+from whole_files import written_whole
 
 _CELL = 72
 _GAP = 4
@@ -38,14 +37,8 @@ def write_contact_sheet(path, class_names, class_counts, examples):
         draw.multiline_text((_GAP, top + 16), f"{name}\n{class_counts[label]} images", "black", font)
         for column, encoded in enumerate(examples[label]):
             _paste(sheet, encoded, _TEXT_WIDTH + column * (_CELL + _GAP), top)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        sheet.save(partial, "png")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): make room, or let it be written") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as part:
+        sheet.save(part, "png")
 
 
 def _paste(sheet, encoded, left, top):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from command_line import UserError
 from data.parsing import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY, serialize
+from whole_files import to_disk
 
 UNFINISHED = "unfinished"
 
@@ -49,7 +50,7 @@ def write_shard(directory, shard, fingerprint, examples):
                     continue
                 writer.write(_example(item, image, more_features))
                 label_counts[item.label] = label_counts.get(item.label, 0) + 1
-        _to_disk(partial)
+        to_disk(partial)
         receipt = {
             "fingerprint": fingerprint,
             "records": sum(label_counts.values()),
@@ -102,7 +103,7 @@ def write_text(path, text):
     partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        _to_disk(partial)
+        to_disk(partial)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(_cannot_write(path, error.strerror)) from None
@@ -120,12 +121,6 @@ def _cannot_write(path, reason):
         f"cannot write {path} ({reason}): make room or give another --dataset_dir; the same command then goes on from "
         f"the shards that are whole"
     )
-
-
-def _to_disk(path):
-    # After a loss of power a renamed file may else be there without its content.
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _example(item, image, more_features):

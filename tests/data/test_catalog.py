@@ -28,6 +28,20 @@ def test_a_directory_that_has_no_row_opens_with_general_defaults(tmp_path):
     assert dataset.row.recipe == catalog.Recipe()
 
 
+@pytest.mark.parametrize(
+    ("splits", "roles"),
+    [
+        ({"dev": 10, "train": 100}, ("train", "dev")),
+        ({"test": 10, "train": 100, "valid": 10}, ("train", "valid")),
+        ({"held_out": 10, "train": 100}, ("train", "held_out")),
+        ({"all": 100}, ("all", "all")),
+    ],
+)
+def test_what_was_trained_on_is_scored_only_where_there_is_nothing_else(tmp_path, splits, roles):
+    row = catalog.open_dataset(directory=described(tmp_path, name="birds", splits=splits)).row
+    assert (row.train_split, row.eval_split) == roles
+
+
 def test_files_are_those_of_the_split_in_order_and_no_unfinished_one(tmp_path):
     directory = tmp_path / "odd [name] 1"
     directory.mkdir()

@@ -94,6 +94,39 @@ def test_a_folder_means_its_newest_checkpoint(model, other, tmp_path):
     assert_same(values_of(other), values_of(model), rtol=0, atol=0)
 
 
+def test_a_folder_whose_newest_was_removed_means_the_one_before(model, tmp_path):
+    for step in (9, 10):
+        model.save(tmp_path / f"model.ckpt-{step}")
+    (tmp_path / "checkpoint").write_text(
+        'model_checkpoint_path: "model.ckpt-10"\nall_model_checkpoint_paths: "model.ckpt-9"\n'
+        'all_model_checkpoint_paths: "model.ckpt-10"\n'
+    )
+    assert checkpoints.find(tmp_path) == str(tmp_path / "model.ckpt-10")
+    (tmp_path / "model.ckpt-10.index").unlink()
+    assert checkpoints.find(tmp_path) == str(tmp_path / "model.ckpt-9")
+
+
+def test_a_folder_without_its_state_file_means_the_highest_step(model, tmp_path):
+    for step in (9, 10):
+        model.save(tmp_path / f"model.ckpt-{step}")
+    assert checkpoints.find(tmp_path) == str(tmp_path / "model.ckpt-10")
+
+
+@pytest.mark.parametrize("name", ["lr[0.1]", "a\\b"])
+def test_what_tensorflow_could_not_read_is_not_written(model, tmp_path, name):
+    with pytest.raises(UserError, match="in its name, so TensorFlow could write but not read a checkpoint there"):
+        model.save(tmp_path / name / "model.ckpt-1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_that_tensorflow_cannot_read_where_it_is_says_why(model, tmp_path):
+    (tmp_path / "plain").mkdir()
+    model.save(tmp_path / "plain" / "model.ckpt-1")
+    (tmp_path / "plain").rename(tmp_path / "lr[0.1]")
+    with pytest.raises(UserError, match=r"lr\[0.1\].* in its name.*give the folder another name"):
+        model.restore(tmp_path / "lr[0.1]")
+
+
 # Files of TF1 and for TF1.
 
 

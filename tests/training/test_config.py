@@ -177,7 +177,7 @@ def test_a_number_out_of_its_range_names_its_flag(name, bad, good):
 )
 def test_what_was_given_and_does_nothing_is_told(flags, texts):
     given = TrainConfig(**flags)
-    assert checks.without_effect(given, resolve(given)) == texts
+    assert checks.warnings(given, resolve(given)) == texts
 
 
 def test_every_flag_of_one_rule_or_schedule_is_known_as_such():
@@ -207,9 +207,9 @@ def test_a_flag_that_is_newer_than_a_run_had_its_default_there():
 
 def test_only_several_workers_share_files():
     given = TrainConfig(shard_policy="file")
-    (text,) = checks.without_effect(given, resolve(given))
+    (text,) = checks.warnings(given, resolve(given))
     assert text == "--shard_policy=file has no effect where one worker has all files, or images are drawn"
-    assert checks.without_effect(given, resolve(given), num_workers=2) == []
+    assert checks.warnings(given, resolve(given), num_workers=2) == []
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
@@ -242,3 +242,11 @@ def test_the_precision_of_a_run_is_part_of_it():
 def test_an_early_stop_and_statistics_measured_at_the_end_do_not_go_together():
     with pytest.raises(UserError, match="--stop_at_top_1 and --recalibrate_batch_norm do not go together"):
         resolve(TrainConfig(stop_at_top_1=0.9, recalibrate_batch_norm=100))
+
+
+def test_scores_of_what_was_trained_on_are_warned_of():
+    given = TrainConfig()
+    resolved = dataclasses.replace(resolve(given), dataset_split_name="all", eval_split_name="all")
+    (text,) = checks.warnings(given, resolved)
+    assert text == "the data set has one split, so evaluations score the images of the training, split all"
+    assert checks.warnings(dataclasses.replace(given, eval_split_name="all"), resolved) == []

@@ -209,3 +209,22 @@ def test_a_run_is_scored_when_an_epoch_is_over_and_at_the_end(flags, expected):
     assert [step for step in range(1, 12) if evaluation.is_due(step, *numbers)] == expected
     for step in range(11):
         assert evaluation.next_due(step, *numbers) == min(due for due in expected if due > step)
+
+
+def test_a_float16_network_too_large_for_it_is_scored_in_float32():
+    """As one that has just begun to train, whose moving variances are far below its variances."""
+    model = nets_factory.create_model(training_toys.TINY, 3, compute_dtype="float16")
+    for name, variable in model.variables_by_name.items():
+        if name.endswith("moving_variance"):
+            variable.assign(tf.fill(variable.shape, 1e-4))
+    images = np.random.default_rng(0).normal(size=[4, 8, 8, 3]).astype(np.float32)
+    batch = [(tf.constant(images), tf.constant([0, 1, 2, 0]))]
+    with pytest.raises(
+        UserError, match="of 4 images are not finite: .* too large for --precision=float16"
+    ):
+        Evaluator(model).evaluate(batch, "abc")
+    rescued = Evaluator(model, (None,), precision="float32").evaluate(batch, "abc")
+    wide = nets_factory.create_model(training_toys.TINY, 3)
+    for name, variable in model.variables_by_name.items():
+        wide.variables_by_name[name].assign(variable)
+    assert rescued == Evaluator(wide).evaluate(batch, "abc")

@@ -320,3 +320,16 @@ def test_a_folder_whose_description_is_gone_is_not_trained_on(finished, tmp_path
     (config.train_dir / "model.json").unlink()
     with pytest.raises(UserError, match=r"no model.json beside checkpoint"):
         loop.train(config)
+
+
+def test_a_float16_run_is_scored_as_the_evaluator_scores_it(toy_dir, tmp_path):
+    result = loop.train(training_toys.toy_config(toy_dir, tmp_path, precision="float16", num_epochs=0.5))
+    evaluated = evaluate_checkpoint(EvalConfig(checkpoint_path=tmp_path, batch_size=4))
+    assert evaluated["precision"] == "float32"
+    assert evaluated["cross_entropy"] == pytest.approx(result.evaluation["cross_entropy"], rel=1e-6)
+
+
+def test_scores_of_the_training_split_have_curves_of_their_own(toy_dir, tmp_path):
+    loop.train(training_toys.toy_config(toy_dir, tmp_path, eval_split_name="train", num_epochs=1.0))
+    events = training_toys.events_in(tmp_path)
+    assert set(events["train/top_1"]) == {3, 6} and set(events["eval_train/top_1"]) == {6}

@@ -1,5 +1,6 @@
 """The folder of a run: what is kept, in what order, and who may write."""
 
+import errno
 import pathlib
 import shutil
 import signal
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from command_line import UserError
 from nets import checkpoints
-from training import run_folder
+from training import run_description, run_folder
 from training.run_folder import RunFolder
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -100,6 +101,32 @@ def test_a_deletion_takes_no_neighbour_with_it(tmp_path):
         save_all(folder, [1, 10, 100])
     assert steps_in(tmp_path) == [10, 100]
     assert tf.train.load_checkpoint(str(tmp_path / "model.ckpt-10")).get_tensor("global_step") == 10
+
+
+def test_a_folder_that_could_not_be_read_is_not_begun(tmp_path):
+    with pytest.raises(UserError, match="TensorFlow could write but not read"), RunFolder(tmp_path / "lr[0.1]"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
+    def no_lock(file, kind):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(run_folder.fcntl, "flock", no_lock)
+    with RunFolder(tmp_path) as folder:
+        save_all(folder, [1])
+    assert steps_in(tmp_path) == [1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path} cannot be locked ([Errno {errno.ENOSYS}]")
+
+
+@pytest.mark.parametrize("content", ["", '{"step": 3, "fini'])
+def test_an_evaluation_that_a_power_loss_cut_off_is_none(tmp_path, content):
+    (tmp_path / "evaluation.json").write_text(content, encoding="utf-8")
+    (tmp_path / "run.json").write_text(content, encoding="utf-8")
+    assert run_folder.read_evaluation(tmp_path) is None
+    assert run_description.read(tmp_path) == {}
 
 
 def test_a_later_run_keeps_fewer(tmp_path):

@@ -143,6 +143,15 @@ def test_an_interrupted_run_has_a_page_too(toy_dir, tmp_path, monkeypatch):
     assert "Not at its end: about step 2 of 11" in words and "has not been scored yet" in words
 
 
+def test_a_run_that_was_shortened_is_finished():
+    """run.json is of the process that trained last, and says how long the run was to be then."""
+    noted, numbers = {"step": 4, "finished": True}, {"total_steps": 100, "steps_per_epoch": 2.0}
+    flags = {"stop_at_top_1": None}
+    assert run_report._state([], noted, numbers, flags) == "Finished: 4 steps (2.0 epochs)"
+    flags = {"stop_at_top_1": 0.9}
+    assert run_report._state([], noted, numbers, flags).endswith("where --stop_at_top_1=0.9 was reached")
+
+
 def test_a_report_that_fails_is_one_line_of_warning(run, tmp_path, capsys):
     """And the run ends as if nothing had been."""
     config = dataclasses.replace(run[0], train_dir=tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def resolved(**changes):
 )
 def test_warmup_in_each_unit(changes):
     """Epochs of 4 steps: 2.5 of them, 10 steps and 500 images are as long."""
-    schedule = make_schedule(resolved(**changes), 100, 4.0)
+    schedule = make_schedule(resolved(**changes), 100, Fraction(4))
     assert [rate(schedule, step) for step in (0, 4, 9, 10)] == pytest.approx([0.04, 0.2, 0.4, 0.4])
 
 
@@ -165,19 +166,27 @@ def test_warmup_in_each_unit(changes):
     "changes", [{"num_epochs_per_decay": 2.5}, {"num_steps_per_decay": 10}, {"num_images_per_decay": 500}]
 )
 def test_staircase_in_each_unit(changes):
-    schedule = make_schedule(resolved(learning_rate_decay_type="exponential", **changes), 100, 4.0)
+    schedule = make_schedule(resolved(learning_rate_decay_type="exponential", **changes), 100, Fraction(4))
     assert [rate(schedule, step) for step in (9, 10, 19, 20)] == pytest.approx([0.4, 0.04, 0.04, 0.004])
 
 
 @pytest.mark.parametrize("unit", [{"epochs": (2.5, 5.0)}, {"steps": (10, 20)}, {"images": (500, 1000)}], ids=str)
 def test_drops_in_each_unit(unit):
     changes = {f"learning_rate_decay_{name}": value for name, value in unit.items()}
-    schedule = make_schedule(resolved(learning_rate_decay_type="step", **changes), 100, 4.0)
+    schedule = make_schedule(resolved(learning_rate_decay_type="step", **changes), 100, Fraction(4))
     assert [rate(schedule, step) for step in (9, 10, 19, 20)] == pytest.approx([0.4, 0.04, 0.04, 0.004])
 
 
 def test_rates_grow_in_proportion_to_the_batch():
     """0.1 for 256 images is 0.4 for 1024, as in arXiv:1706.02677; the end of the schedule too."""
     config = resolved(learning_rate=0.1, end_learning_rate=0.02, batch_size=1024, base_batch_size=256)
-    schedule = make_schedule(dataclasses.replace(config, learning_rate_decay_type="polynomial"), 100, 4.0)
+    schedule = make_schedule(dataclasses.replace(config, learning_rate_decay_type="polynomial"), 100, Fraction(4))
     assert [rate(schedule, step) for step in (0, 50, 100)] == pytest.approx([0.4, 0.24, 0.08])
+
+
+def test_a_drop_comes_with_the_first_step_after_its_epochs_whatever_the_batch():
+    """15 epochs of 50,000 images are 15,625 steps of 48; in floats they are a little more."""
+    assert 15 * (50_000 / 48) > 15_625
+    changes = {"learning_rate_decay_type": "step", "learning_rate_decay_epochs": (15.0,)}
+    schedule = make_schedule(resolved(**changes), 100_000, Fraction(50_000, 48))
+    assert [rate(schedule, step) for step in (15_624, 15_625)] == pytest.approx([0.4, 0.04])

@@ -141,6 +141,32 @@ def test_the_best_is_kept_whatever_the_run_deletes(run, tmp_path):
     assert again["cross_entropy"] == expected["cross_entropy"]
 
 
+def test_a_watcher_that_was_stopped_before_it_kept_the_best_keeps_it_later(run, tmp_path, monkeypatch):
+    folder, keep = copy_of(run, tmp_path / "run"), best.keep
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(best, "keep", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        watching.watch(config_of(folder))
+    monkeypatch.setattr(best, "keep", keep)
+    lines = watching.watch(config_of(folder))
+    assert best.read(folder / "eval_test")["value"] == max(line["top_1"] for line in lines)
+
+
+def test_one_that_the_run_is_deleting_is_passed_over(run, tmp_path):
+    """A run deletes the data of a checkpoint before its index."""
+    folder = copy_of(run, tmp_path / "run")
+    data, index = folder / "model.ckpt-6.data-00000-of-00001", folder / "model.ckpt-6.index"
+    data.unlink()
+    deletes = threading.Timer(2.0, index.unlink)
+    deletes.start()
+    lines = watching.watch(config_of(folder, watch_timeout_secs=60.0))
+    deletes.join()
+    assert [line["step"] for line in lines] == [3, 9, 11]
+
+
 def test_a_folder_of_another_trainer_has_a_best_too(run, toy_dir, tmp_path):
     folder = copy_of(run, tmp_path / "run")
     (folder / "model.json").unlink()

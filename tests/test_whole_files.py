@@ -1,0 +1,63 @@
+"""Files that are written whole: links and pipes stay what they are, and nothing is left of an attempt that failed."""
+
+import os
+import threading
+
+import pytest
+
+from command_line import UserError
+from nets import checkpoints
+from whole_files import written_whole
+
+
+def test_a_file_and_its_folders_are_made(tmp_path):
+    path = tmp_path / "a" / "b" / "out.txt"
+    with written_whole(path) as part:
+        part.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert [child.name for child in path.parent.iterdir()] == ["out.txt"]
+
+
+def test_an_error_leaves_the_earlier_file(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("before")
+    with pytest.raises(KeyError), written_whole(path) as part:
+        part.write_text("half")
+        raise KeyError
+    assert path.read_text() == "before"
+    assert [child.name for child in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("before")
+    link.symlink_to(target)
+    checkpoints.write_json(link, {"top_1": 1})
+    assert link.is_symlink()
+    assert target.read_text() == '{\n  "top_1": 1\n}\n'
+
+
+def test_a_pipe_gets_what_is_written(tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    checkpoints.write_json(pipe, [1])
+    reader.join(timeout=60)
+    assert read == ["[\n  1\n]\n"]
+    assert pipe.is_fifo()
+
+
+def test_a_device_is_written_and_stays(tmp_path):
+    before = os.stat(os.devnull)
+    with written_whole(os.devnull) as part, open(part, "w") as file:
+        file.write("gone")
+    after = os.stat(os.devnull)
+    assert (after.st_mode, after.st_rdev) == (before.st_mode, before.st_rdev)
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/out.txt could not be written: .*; make room, or name another place"):
+        checkpoints.write_json(tmp_path / "file" / "out.txt", 1)

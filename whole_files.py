@@ -1,0 +1,60 @@
+"""Files that are written whole or not at all: under another name first, then renamed."""
+
+import contextlib
+import os
+import pathlib
+
+from command_line import naming_what_cannot_be_written
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """A context that gives the path to write to; the file gets its own name when the body ends without an error.
+
+    Folders are made as needed. A link stays a link, and the file that it points to is replaced.
+
+    Args:
+      path: The file.
+
+    Raises:
+      UserError: If it cannot be written; an earlier file of that name stays, and nothing is left of the attempt.
+    """
+    part = part_of(path)
+    with naming_what_cannot_be_written(path):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            put_in_place(part, path)
+        finally:
+            drop(part, path)
+
+
+def part_of(path):
+    """The path to write to until `put_in_place`: the path itself where renaming would replace a pipe or a device."""
+    path = pathlib.Path(path)
+    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+        return path
+    target = path.resolve()
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
+
+
+def put_in_place(part, path):
+    """Renames what was written to `part_of(path)`."""
+    if part != pathlib.Path(path):
+        to_disk(part)
+        part.replace(pathlib.Path(path).resolve())
+
+
+def drop(part, path):
+    """Removes what is left of `part_of(path)`, if anything is."""
+    if part != pathlib.Path(path):
+        part.unlink(missing_ok=True)
+
+
+def to_disk(path):
+    """Waits until a file or folder is on disk: after a power loss a renamed file could otherwise be empty."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
