@@ -2,7 +2,7 @@
 
 At stride 1, 3x3 kernels of many channels are computed by tiles (nets/winograd.py). For other kernels only the gradient
 of the weights changes. It is made of matrix products: of the inputs, shifted for each position of the kernel, with the
-gradient of the outputs. oneDNN's kernel is much slower if a map has few positions, or rows as short as 14.
+gradient of the outputs. oneDNN's kernel for it is much slower on maps with few positions, or rows as short as 14.
 
 In a precision that the processor has no units for, gradients are computed in float32.
 """

@@ -128,7 +128,7 @@ def create_model(
       compute_dtype: Dtype of the activations: float32, bfloat16 or float16. Variables and statistics stay float32.
       sync_batch_norm: Whether norms, in training, compute statistics over all replicas of a tf.distribute strategy.
       seed: Seed of the initial weights; a variable's initial value depends only on the seed and its name. None makes
-        all variables zeros, which is faster if weights are restored next.
+        all variables zeros, which is faster, for models whose weights are restored next.
       **network_arguments: Arguments of the network function, such as output_stride or root_pool_padding.
 
     Returns:

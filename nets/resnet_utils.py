@@ -68,7 +68,7 @@ def current_data_format(data_format="NHWC"):
 
 
 def rate_after_stride(rate, stride, nominal_stride):
-    """The atrous rate after a unit's strided convolution: it grows by the part of the nominal stride not strided."""
+    """The atrous rate after a unit's strided convolution: it grows by the part of the stride that was not applied."""
     return rate * max(nominal_stride, stride) // stride
 
 

@@ -114,7 +114,7 @@ def basic(
 
 
 def _shortcut(inputs, depth, stride, project, activation_fn=None):
-    """The subsampled input if the depth does not change and `project` is not set, else a 1x1 convolution and a norm."""
+    """The subsampled input if depth and `project` allow it, else a 1x1 convolution with its norm."""
     if depth == resnet_utils.channels(inputs) and not project:
         return resnet_utils.subsample(inputs, stride, "shortcut")
     return conv2d(inputs, depth, [1, 1], stride=stride, activation_fn=activation_fn, scope="shortcut")

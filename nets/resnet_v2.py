@@ -97,7 +97,7 @@ def basic(
 
 
 def _shortcut(inputs, preact, depth, stride, project):
-    """The subsampled input if the depth does not change and `project` is not set, else a linear 1x1 convolution."""
+    """The subsampled input if depth and `project` allow it, else a linear 1x1 convolution of the pre-activation."""
     if depth == resnet_utils.channels(inputs) and not project:
         return resnet_utils.subsample(inputs, stride, "shortcut")
     return conv2d(preact, depth, [1, 1], stride=stride, normalizer_fn=None, activation_fn=None, scope="shortcut")
