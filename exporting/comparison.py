@@ -86,7 +86,7 @@ class Comparison:
     def judge(self):
         """Raises a UserError if an output differs by more than the tolerance, or is not finite."""
         for name, figures in self.result()["outputs"].items():
-            # Probabilities are judged by their logits: between two close classes, a small change moves them much.
+            # Probabilities are judged by their logits: between two close classes, a small change moves them a lot.
             if name != PROBABILITIES and not figures["relative"] <= self._tolerance:
                 raise UserError(
                     f"the export differs from the checkpoint: {name} by {figures['relative']:.2g} of its largest "

@@ -41,7 +41,7 @@ def write(network, path, calibration=None):
     if network.precision == "int8":
         model = _quantize(model, calibration)
     for value in [*model.graph.input, *model.graph.output]:
-        # tf2onnx gives the unknown dimension of each another name, as if they were not the same batch.
+        # tf2onnx gives the unknown dimension of each a different name, as if they were not the same batch.
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(model, network.texts())
     onnx.checker.check_model(model)

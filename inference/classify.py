@@ -52,7 +52,7 @@ def classify(config, on_result, on_failure):
       The numbers of images classified and not classified.
 
     Raises:
-      UserError: If a flag or the checkpoint is bad, no image is given, or the network's outputs are not finite.
+      UserError: If a flag or the checkpoint is bad, no image is found, or the network's outputs are not finite.
     """
     from inference import image_files, network
     from inference.batches import read_batches

@@ -91,7 +91,7 @@ class Parts:
         os.close(self._lock)
 
     def _clear(self):
-        """Removes what is in the folder, the plan first: parts that a kill leaves behind are then known as useless."""
+        """Removes what is in the folder, the plan first: parts left by a kill are then known to be useless."""
         self._plan_file.unlink(missing_ok=True)
         for path in self.folder.iterdir():
             path.unlink()

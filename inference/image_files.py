@@ -117,7 +117,7 @@ def read_pixels(item, channels=3):
       BadFileError: If it cannot be read or is not a complete image; its text is only the reason.
     """
     data = _bytes_of(item)
-    # This also checks that the image is complete and readable.
+    # Even with four channels: this checks that the image is complete and readable.
     encoded = encode_for_records(data).encoded
     if channels == 4:
         with Image.open(io.BytesIO(data)) as image:

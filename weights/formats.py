@@ -13,7 +13,7 @@ run_source(structure, source, inputs, preprocessing)  what was run, and its logi
 A format that our checkpoints can be written in also has:
 
 EPSILON, SUFFIXES                               epsilon of its norms, endings of its files
-check_target(structure, settings, image_size)   raises a UserError where the library cannot compute the same function
+check_target(structure, settings, image_size)   raises a UserError if the library cannot compute the same function
 from_ours(place, quantity, value)               the inverse of to_ours
 write(path, structure, tensors, num_classes, preprocessing)  writes a dict of its own names -> array
 """

@@ -1,8 +1,8 @@
 """ResNets of Keras Applications, v1 and v2.
 
 v1 strides in the first 1x1 convolution of a stage, ours in the 3x3 before it. Both compute the same function, because
-the layers between are 1x1 or pointwise. Its convolutions have biases, and it expects BGR images. v2 is Slim's network,
-with a root pool padded on both sides.
+the layers between are 1x1 or pointwise. Convolutions of Keras' v1 have biases, and it expects BGR images. v2 is Slim's
+network, with a root pool padded on both sides.
 
 Source: https://github.com/keras-team/keras/tree/master/keras/src/applications (resnet.py, resnet_v2.py).
 """

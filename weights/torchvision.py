@@ -43,7 +43,7 @@ def read(path, use_moving_averages):
     Args:
       path: A .pth (.pt, .tar, .bin) or .safetensors file, or a folder as timm publishes it: model.safetensors or
         pytorch_model.bin, with config.json.
-      use_moving_averages: Whether to take the averages; None for wherever the file has them, as timm does.
+      use_moving_averages: Whether to take the averages; None takes them if the file has them, as timm does.
 
     Returns:
       A Foreign, whose facts are timm's "architecture" and "pretrained_cfg" where a config.json has them, and "shadows":
