@@ -42,7 +42,7 @@ def run(main, config_class, args=None, preset=None):
     """
     with _interrupts_noted() as interrupts:
         try:
-            # Imported inside the try, so that Ctrl-C is handled here too: it takes a good part of a second.
+            # Imported here, so that Ctrl-C is handled meanwhile: it takes a good part of a second.
             import tyro
 
             config = tyro.cli(config_class, args=args, use_underscores=True)

@@ -118,7 +118,7 @@ class Parts:
         self.folder.rmdir()
 
     def failures(self):
-        """Tuples (name, reason) for the images of all parts that could not be read."""
+        """Tuples (name, reason) of the failures in all parts."""
         return [tuple(row) for part in self.paths for row in _array(part, _FAILURES).tolist()]
 
     def finish(self, output, shapes, labelled):
@@ -156,7 +156,7 @@ def _lock(folder, output):
         try:
             # The system drops the lock when the process ends, however it ends.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The process that held it before may have finished and removed the folder.
+            # The previous holder may have finished and removed the folder.
             if folder.exists() and os.path.samestat(os.stat(folder), os.fstat(descriptor)):
                 return descriptor
         except BlockingIOError:

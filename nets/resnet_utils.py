@@ -1,4 +1,4 @@
-"""Parts that all residual networks here share: blocks of units, strided convolutions, root, head and arg scope.
+"""Parts of all residual networks here: blocks of units, strided convolutions, root, head and arg scope.
 
 Sources: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385 (v1); He et al., Identity Mappings in
 Deep Residual Networks, arXiv:1603.05027 (v2); Chen et al., DeepLab, arXiv:1606.00915 (atrous convolution).

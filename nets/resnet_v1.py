@@ -45,7 +45,7 @@ def bottleneck(
       scope: Variable scope, "bottleneck_v1" when None.
       use_bounded_activations: Whether to clip the projected shortcut and the result to [0, 6] and the residual to
         [-6, 6], for quantization.
-      project: Whether the shortcut is a convolution even if the depth does not change.
+      project: Whether the shortcut is a convolution even at unchanged depth.
 
     Returns:
       Activations, [batch, ceil(height / stride), ceil(width / stride), depth].
@@ -86,7 +86,7 @@ def basic(
       rate: Atrous rate of the first convolution.
       outputs_collections: Collections that get the result.
       scope: Variable scope, "basic_v1" when None.
-      project: Whether the shortcut is a convolution even if the depth does not change.
+      project: Whether the shortcut is a convolution even at unchanged depth.
       nominal_stride: Stride of the undilated unit; the second convolution dilates by the part that is not strided.
       shortcut_kind: Shortcut where the depth changes: "projection" (the paper's option B), "identity_pad" (option A) or
         "avg_pool_pad".

@@ -34,7 +34,7 @@ def bottleneck(inputs, depth, depth_bottleneck, stride, rate=1, outputs_collecti
       rate: Atrous rate.
       outputs_collections: Collections that get the result.
       scope: Variable scope, "bottleneck_v2" when None.
-      project: Whether the shortcut is a convolution even if the depth does not change.
+      project: Whether the shortcut is a convolution even at unchanged depth.
 
     Returns:
       Activations, [batch, ceil(height / stride), ceil(width / stride), depth].
@@ -70,7 +70,7 @@ def basic(
       rate: Atrous rate of the first convolution.
       outputs_collections: Collections that get the result.
       scope: Variable scope, "basic_v2" when None.
-      project: Whether the shortcut is a convolution even if the depth does not change.
+      project: Whether the shortcut is a convolution even at unchanged depth.
       nominal_stride: As in `resnet_v1.basic`.
       shortcut_kind: As in `resnet_v1.basic`; a projection starts from the pre-activation, the others from the input.
       shortcut_connections: False leaves the shortcut out.
