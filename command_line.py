@@ -1,11 +1,11 @@
-"""What every script shares: flags from a dataclass, a quiet TensorFlow, and errors as one line.
+"""Shared by every script: flags from a dataclass, a quiet TensorFlow, and one-line errors.
 
 A script defines a frozen dataclass whose fields are its flags and a `main` that takes it:
 
     if __name__ == "__main__":
         command_line.run(main, EvalConfig)
 
-Exit status: 0, or what `main` returns; 1 for an error the user can mend; 2 for a bad command line; 130 for Ctrl-C.
+Exit status: 0, or what `main` returns; 1 for an error the user can fix; 2 for a bad command line; 130 for Ctrl-C.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ import warnings
 
 
 class UserError(ValueError):
-    """An error that the user can mend.
+    """An error that the user can fix.
 
-    Its message is one line that says what was wrong, where, what was expected and how to mend it.
+    Its message is one line that says what was wrong, where, what was expected and how to fix it.
 
     Attributes:
-      status: The exit status of a script that it ends.
+      status: The exit status of a script that ends with this error.
     """
 
     status = 1
@@ -35,14 +35,14 @@ def run(main, config_class, args=None, preset=None):
     """Parses the flags of `config_class`, calls `main(config)` and exits.
 
     Args:
-      main: A function of one config; what it returns is the exit status (None for 0).
+      main: A function of the config that returns the exit status (None for 0).
       config_class: A dataclass; each field is a flag, its docstring the help.
       args: Flags, `sys.argv[1:]` when None.
-      preset: A function of the config to one whose values replace the defaults of the flags (None: these stay).
+      preset: A function from the config to one whose values replace the flags' defaults, or to None to keep them.
     """
     with _interrupts_noted() as interrupts:
         try:
-            # Within, so that Ctrl-C is answered here too: importing takes a good part of a second.
+            # Imported here, so that Ctrl-C is handled meanwhile: it takes a good part of a second.
             import tyro
 
             args = [_at_home(argument) for argument in (sys.argv[1:] if args is None else args)]
@@ -55,7 +55,7 @@ def run(main, config_class, args=None, preset=None):
             if interrupts or isinstance(error, KeyboardInterrupt):
                 sys.exit(_report("interrupted", status=130))
             if isinstance(error, BrokenPipeError):
-                # The reader of our output (`| head`) has gone: nothing is left to say, nor must Python say it at exit.
+                # The reader of our output (`| head`) has gone. This keeps Python from reporting that again at exit.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)
             if isinstance(error, UserError | OSError):
@@ -73,7 +73,7 @@ def _at_home(argument):
 
 @contextlib.contextmanager
 def naming_what_cannot_be_written(path):
-    """A context in which an OSError becomes a UserError that names the file, which its own text need not do."""
+    """Turns an OSError in its context into a UserError that names the file, which the OSError's text may not do."""
     try:
         yield
     except OSError as error:
@@ -82,7 +82,7 @@ def naming_what_cannot_be_written(path):
 
 @contextlib.contextmanager
 def _interrupts_noted():
-    """Gives a list that is empty until Ctrl-C comes: native code, and a converter's, make other errors of it."""
+    """Gives a list that stays empty until Ctrl-C: native code and converters turn Ctrl-C into other errors."""
     interrupts = []
 
     def note(number, frame):
@@ -111,18 +111,18 @@ def _call(main, config):
 
 
 def import_tensorflow():
-    """Imports TensorFlow as every script does: without its notes, with an allocator for training, and sooner.
+    """Imports TensorFlow as every script does: without start-up notes, with an allocator for training, and faster.
 
-    Python's collector of garbage looks at all objects again and again while they become many, and TensorFlow's import
-    makes half a million and no garbage to speak of. Without the collector it took 2.7 instead of 3.1 s of CPU time, and
-    with these objects out of its sight afterwards, the first trace of ResNet-50 a tenth less. Another 0.6 s go into
-    Keras 3 (and Matplotlib, which Keras imports); only tests and conversions use it here, which import it themselves.
+    Python's garbage collector scans all objects again and again as their number grows. TensorFlow's import makes half a
+    million objects and hardly any garbage: with the collector off it took 2.7 instead of 3.1 s of CPU time. With these
+    objects frozen afterwards, the first trace of ResNet-50 took a tenth less. Another 0.6 s go into Keras 3 (and
+    Matplotlib, which Keras imports). It is left out: only tests and conversions use it, and they import it themselves.
 
     Returns:
       The module `tensorflow`.
 
     Raises:
-      ImportError: If it cannot be imported; what native code wrote meanwhile is shown then.
+      ImportError: If it cannot be imported; what native code wrote to stderr is then shown.
     """
     keep_freed_memory()
     collects = gc.isenabled()
@@ -140,7 +140,7 @@ def import_tensorflow():
 
 @contextlib.contextmanager
 def _keras_left_out():
-    """TensorFlow imports Keras 3 eagerly, unless it is told to take another Keras; `tf.keras` is loaded when used."""
+    """Keeps TensorFlow from importing Keras 3 eagerly, by naming another Keras; `tf.keras` is loaded when used."""
     name = "TF_USE_LEGACY_KERAS"
     told = name in os.environ
     os.environ.setdefault(name, "1")
@@ -161,11 +161,11 @@ def stderr_kept_for_errors():
     """Holds back what native code writes to stderr; shows it only when the body fails.
 
     The stock wheel writes start-up notes to file descriptor 2 before its own log level is read, so redirecting the
-    descriptor is the one way to keep a script's output parseable.
+    descriptor is the only way to keep a script's output parseable.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # The stock wheel takes oneDNN's kernels by itself on CPUs with AVX512-VNNI or newer only. On an AVX2 CPU they made
-    # a training step of ResNet-50 v2 five times as fast. TensorFlow reads the choice when it is imported.
+    # By default the stock wheel uses oneDNN's kernels only on CPUs with AVX512-VNNI or newer. On an AVX2 CPU they made
+    # a training step of ResNet-50 v2 five times as fast. TensorFlow reads this setting when it is imported.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     kept = os.dup(2)
@@ -173,7 +173,7 @@ def stderr_kept_for_errors():
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Exception:  # Not Ctrl-C, which the notes do not explain.
+        except Exception:  # Not Ctrl-C, which the held text does not explain.
             held.seek(0)
             os.write(kept, held.read())
             raise
@@ -184,9 +184,9 @@ def stderr_kept_for_errors():
 
 
 def keep_freed_memory():
-    """Tells glibc's allocator to keep what a step frees for the next step.
+    """Tells glibc's allocator to keep the memory that a step frees for the next step.
 
-    By default it hands large blocks back to the system, which maps and zeroes them anew at each step. On 2 cores, 60
+    By default it returns large blocks to the system, which maps and zeroes them again at each step. On 2 cores, 60
     steps of ResNet-50 v2 on the digits then spent 17 s of 73 s of CPU time in the kernel; with this, 6 s of 60 s.
     """
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of <malloc.h>.
@@ -197,7 +197,7 @@ def keep_freed_memory():
 
 
 def _silence_legacy_layers():
-    """tf-slim's layers warn of TensorFlow's own deprecations, which no user of a script can act on."""
+    """Hides tf-slim's warnings of TensorFlow's own deprecations, which no user of a script can act on."""
     warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow.*")
     warnings.filterwarnings("ignore", category=UserWarning, module="tf_slim.*")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

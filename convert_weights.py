@@ -1,10 +1,10 @@
-"""Turns weights of other libraries into a checkpoint of ours, and back.
+"""Converts weights of other libraries to a checkpoint of ours, and back.
 
     python convert_weights.py --source_format=keras --source=resnet50.h5 --model_name=resnet_v1_50 --output=imported50
     python convert_weights.py --target_format=keras --source=imported50 --output=resnet50.weights.h5
 
-What differs between the libraries' networks is kept in the model.json of the checkpoint, which every other script
-reads. `--help` lists all flags.
+Differences between the libraries' networks are recorded in the checkpoint's model.json, which every other script reads.
+`--help` lists all flags.
 """
 
 import dataclasses
@@ -17,41 +17,41 @@ from command_line import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ConvertWeightsConfig:
-    """Turns weights of other libraries into a checkpoint of ours (--source_format), or back (--target_format)."""
+    """Converts weights of other libraries to a checkpoint of ours (--source_format), or back (--target_format)."""
 
     source: pathlib.Path
-    """File or folder of the weights; with --target_format, a checkpoint of ours."""
+    """File or folder with the weights; with --target_format, a checkpoint of ours."""
     output: pathlib.Path
-    """Folder that gets the checkpoint; with --target_format, the file."""
+    """Folder to write the checkpoint to; with --target_format, the file to write."""
     source_format: Literal["slim", "keras", "torchvision", "official"] | None = None
-    """Whose weights they are: TF-Slim's, Keras', torchvision's or timm's, the official TensorFlow ResNet's."""
+    """Origin of the weights: TF-Slim, Keras, torchvision (or timm), or the official TensorFlow ResNet."""
     target_format: Literal["slim", "keras", "torchvision"] | None = None
-    """Whose format to write a checkpoint of ours in."""
+    """Library in whose format to write the checkpoint."""
     model_name: str | None = None
     """Network of ours that the weights are for, such as resnet_v1_50."""
     labels: pathlib.Path | None = None
-    """File with the classes' names: one a line, or JSON."""
+    """File with the class names: one per line, or JSON."""
     labels_offset: int | None = None
-    """Taken off the labels of a data set; None for 1 with 1000 classes (Slim's records have a background), else 0."""
+    """Subtracted from a data set's labels; None for 1 with 1000 classes (Slim's have a background class), else 0."""
     preprocessing_name: str | None = None
-    """Preprocessing that the weights were trained with; None for the usual one of the format."""
+    """Preprocessing that the weights were trained with; None for the format's usual one."""
     image_size: int | None = None
-    """Height and width that the weights work best at, in pixels; None for the usual one of the format."""
+    """Height and width that the weights work best at, in pixels; None for the format's usual one."""
     use_moving_averages: bool | None = None
-    """Take the moving averages of the weights that training kept, not the weights themselves; None for wherever the
-    source holds them."""
+    """Take the weights' moving averages, which training kept, instead of the weights; None takes them wherever the
+    source has them."""
     verify: bool = False
-    """Run the source's own network on the same images, and fail where its logits differ."""
+    """Run the source's own network on the same images, and fail if its logits differ."""
     tolerance: float = 1e-4
-    """Largest difference of logits that --verify allows, as a part of the largest logit's magnitude."""
+    """Largest difference of logits that --verify allows, relative to the largest logit's magnitude."""
     overwrite: bool = False
     """Replace what an earlier conversion wrote to --output."""
     json: pathlib.Path | None = None
-    """File that gets the result as JSON."""
+    """JSON file to write the result to."""
 
 
 def main(config):
-    """Converts one way or the other, and says what came of it."""
+    """Converts in one direction or the other, and reports the result."""
     if (config.source_format is None) == (config.target_format is None):
         raise UserError("give --source_format to import weights, or --target_format to write a checkpoint of ours")
     from nets import checkpoints

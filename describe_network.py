@@ -1,4 +1,4 @@
-"""Describes a network: units, sizes of maps, receptive fields, parameters and multiply-adds; as a table and a drawing.
+"""Describes a network, as a table and a drawing: units, map sizes, receptive fields, parameters and multiply-adds.
 
     python describe_network.py --model_name=resnet_v2_50
     python describe_network.py --model_name=resnet_v1_152 --output=resnet_v1_152.svg
@@ -19,15 +19,15 @@ class DescribeConfig:
     model_name: str = "resnet_v2_50"
     """Network; an unknown name lists the known ones."""
     image_size: int | None = None
-    """Height and width of the image in pixels (the network's own)."""
+    """Height and width of the image in pixels; None for the network's own."""
     num_classes: int | None = None
-    """Classes (1000; 10 for the CIFAR networks)."""
+    """Number of classes; None for 1000 (10 for the CIFAR networks)."""
     output: pathlib.Path | None = None
-    """File for a drawing, of a form by its ending: .svg, .png or .pdf."""
+    """File for a drawing; its ending sets the format: .svg, .png or .pdf."""
     overwrite: bool = False
-    """Replace a drawing that is there already."""
+    """Replace an existing drawing."""
     json: pathlib.Path | None = None
-    """File that gets the description as JSON."""
+    """JSON file to write the description to."""
 
 
 def main(config):
@@ -44,7 +44,7 @@ def main(config):
     description = network_table.describe(config.model_name, config.image_size, config.num_classes)
     console = rich.console.Console(highlight=False)
     if not console.is_terminal:
-        # Into a file or a pipe, rows are written whole.
+        # In a file or a pipe, rows are not wrapped.
         console = rich.console.Console(highlight=False, width=140)
     network_table.print_table(description, console)
     if config.output:

@@ -2,8 +2,8 @@
 
     python eval_image_classifier.py --checkpoint_path=runs/digits-resnet_v2_50
 
-With --watch it scores each checkpoint of a run that is going on, until that ends. Network, preprocessing, image size
-and labels come from the model.json beside the checkpoint. `--help` lists all flags.
+With --watch it scores each checkpoint of a training run in progress, until the run ends. Network, preprocessing, image
+size and labels come from the model.json beside the checkpoint. `--help` lists all flags.
 """
 
 import command_line

@@ -2,8 +2,8 @@
 
     python export_model.py --checkpoint_path=runs/digits-resnet_v2_50 --format=onnx --output=digits.onnx
 
-What was written is run in its own runtime and compared with the checkpoint's network on real records before it appears
-under its name. `--help` lists all flags; docs/export.md says what each format can do.
+The export is run in its own runtime and compared with the checkpoint's network on real records before it appears under
+its name. `--help` lists all flags; docs/export.md says what each format can do.
 """
 
 import command_line
@@ -11,7 +11,7 @@ from exporting.config import ExportConfig
 
 
 def main(config):
-    """Exports, prints, and writes the figures where they were asked for."""
+    """Exports, prints, and writes the figures if asked for."""
     from exporting.export import describe, export
     from nets import checkpoints
 

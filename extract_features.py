@@ -1,10 +1,10 @@
-"""Writes chosen activations of a network, of every image, to a file.
+"""Writes chosen activations of a network for every image to a file.
 
     python extract_features.py --checkpoint_path=runs/digits-resnet_v2_50 --images=data/digits \
         --end_points=block2,global_pool --output=features.npz
     python extract_features.py --model_name=resnet_v2_50 --list_end_points
 
-An interrupted run goes on when the same command is given again. `--help` lists all flags.
+The same command again resumes an interrupted run. `--help` lists all flags.
 """
 
 import sys
@@ -14,7 +14,7 @@ from inference.extract import ExtractConfig, extract, list_end_points
 
 
 def main(config):
-    """Extracts, or lists what can be; returns 1 when an image could not be read, 130 when interrupted."""
+    """Extracts, or lists the end points; returns 1 when an image could not be read, 130 when interrupted."""
     if config.list_end_points:
         _print_rows(list_end_points(config))
         return 0

@@ -3,7 +3,7 @@
     python train_image_classifier.py --model_name=resnet_v2_50
 
 trains on the embedded digits, evaluates on their test split, and leaves checkpoints, model.json and TensorBoard curves
-in runs/digits-resnet_v2_50. Ctrl-C saves; the same command again goes on. `--help` lists all flags.
+in runs/digits-resnet_v2_50. Ctrl-C saves a checkpoint; the same command resumes. `--help` lists all flags.
 """
 
 import command_line
@@ -12,7 +12,7 @@ from training.recipes import config_of_recipe
 
 
 def main(config):
-    """Trains; returns 130 when interrupted, and LOST when another worker was."""
+    """Trains; returns 130 when interrupted, and LOST when another worker was interrupted."""
     if config.max_restarts:
         from training.restarts import run_again_and_again
 

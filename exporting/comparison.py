@@ -8,17 +8,17 @@ from data.preprocessing import images
 from exporting.network import CLASSES, INPUT, LOGITS, PROBABILITIES, named_outputs
 from exporting.pictures import FIRST_BATCHES
 
-# Largest difference allowed, as a part of the largest value of an output. Measured on trained networks: a part in a
-# million, a thousand, a hundred and about a tenth. Above these something is broken, not rounded.
+# Largest difference allowed, relative to the largest value of an output. Measured on trained networks: a part in a
+# million, a thousand, a hundred and about a tenth. Above these tolerances something is broken, not rounded.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 0.1, "int8": 0.5}
 
 
 class Comparison:
-    """Differences between what was expected and what came, over batches.
+    """Differences between expected and actual outputs, over batches.
 
     Attributes:
-      images: Pictures so far.
-      batch_sizes: Sizes of batches so far, in order, each once.
+      images: Number of pictures so far.
+      batch_sizes: Distinct batch sizes so far, in order.
     """
 
     def __init__(self, tolerance):
@@ -30,7 +30,7 @@ class Comparison:
         self._hits = None
 
     def add(self, expected, actual, labels):
-        """Takes a batch of the two networks' outputs, dicts of arrays, and its labels (or None)."""
+        """Adds a batch of the two networks' outputs, dicts of arrays, and its labels (or None)."""
         self.images += len(next(iter(expected.values())))
         self.check(expected, actual)
         if CLASSES not in expected:
@@ -41,7 +41,7 @@ class Comparison:
             self._hits = hits if self._hits is None else self._hits + hits
 
     def check(self, expected, actual):
-        """As `add`, but of pictures that are in already, through another signature.
+        """As `add`, but for pictures that were already added, through another signature.
 
         Raises:
           UserError: If an output is missing or of another shape, or the classes and probabilities are not those of the
@@ -84,9 +84,9 @@ class Comparison:
         }
 
     def judge(self):
-        """Raises a UserError where an output differs by more than the tolerance, or is not finite."""
+        """Raises a UserError if an output differs by more than the tolerance, or is not finite."""
         for name, figures in self.result()["outputs"].items():
-            # Probabilities are judged by their logits: between two near classes a small change moves much of them.
+            # Probabilities are judged by their logits: between two close classes, a small change moves them a lot.
             if name != PROBABILITIES and not figures["relative"] <= self._tolerance:
                 raise UserError(
                     f"the export differs from the checkpoint: {name} by {figures['relative']:.2g} of its largest "
@@ -117,7 +117,7 @@ def compare(model, network, runtime, signatures, batches, tolerance, on_batch):
       network: The ExportedNetwork.
       runtime: A `runtime.Runtime` of what was written.
       signatures: Names of further signatures, compared on the first batches: image_bytes, raw_images.
-      batches: Of `pictures.Batch`.
+      batches: An iterable of `pictures.Batch`.
       tolerance: As in TOLERANCES.
       on_batch: Called with the number of pictures of each batch.
 
@@ -135,7 +135,7 @@ def compare(model, network, runtime, signatures, batches, tolerance, on_batch):
         comparison.add(expected, runtime.run({INPUT: network.in_layout(batch.images)}), batch.labels)
         if number < len(FIRST_BATCHES) and "image_bytes" in signatures:
             comparison.check(expected, runtime.run({"image_bytes": batch.encoded}, "image_bytes"))
-        if number == 0 and "raw_images" in signatures:  # One: pictures of several sizes make no tensor.
+        if number == 0 and "raw_images" in signatures:  # One picture: several sizes make no tensor.
             pixels = images.decode(batch.encoded[0], network.channels).numpy()[None]
             comparison.check(expected, runtime.run({"raw_images": network.in_layout(pixels)}, "raw_images"))
         on_batch(len(batch.images))

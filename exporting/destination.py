@@ -1,4 +1,4 @@
-"""Where an export goes: it appears under its name once it is whole and checked."""
+"""Where an export goes: it appears under its name only when it is complete and checked."""
 
 import contextlib
 import pathlib
@@ -8,18 +8,18 @@ from command_line import UserError
 
 
 class Destination:
-    """A file, a pair of files or a folder that is to be written."""
+    """A file, a pair of files or a folder to write."""
 
     def __init__(self, path, suffixes, overwrite):
         """Checks the name, before anything is computed.
 
         Args:
           path: The file or folder.
-          suffixes: Of the files, the first that of `path`; () for a folder.
-          overwrite: Whether what is there may be replaced.
+          suffixes: Of the files, that of `path` first; () for a folder.
+          overwrite: Whether an existing export may be replaced.
 
         Raises:
-          UserError: If the name does not end as it must, or something is there that may not be replaced.
+          UserError: If the name has the wrong ending, or something exists that may not be replaced.
         """
         self._path = pathlib.Path(path)
         if suffixes and self._path.suffix != suffixes[0]:
@@ -36,7 +36,7 @@ class Destination:
 
     @contextlib.contextmanager
     def writing(self):
-        """Gives a temporary path to write to; what is there when the body ends well gets its name, else nothing does.
+        """Gives a temporary path to write to; what was written gets its final name only if the body succeeds.
 
         Raises:
           UserError: If the folder cannot be made or written to.
@@ -46,7 +46,7 @@ class Destination:
             with tempfile.TemporaryDirectory(prefix=".exporting-", dir=self._path.parent) as folder:
                 part = pathlib.Path(folder) / self._path.name
                 yield part
-                # The file that is opened comes last: without it nobody takes the others for an export.
+                # The file that users open comes last: without it, the others do not look like an export.
                 for path in reversed(self._paths):
                     if path.is_dir() and not path.is_symlink():
                         path.rename(pathlib.Path(folder) / "earlier")
@@ -55,7 +55,7 @@ class Destination:
             raise UserError(f"{self._path} could not be written: {error}; make room, or name another place") from error
 
     def size(self):
-        """Bytes of what was written."""
+        """Size of what was written, in bytes."""
         files = [file for path in self._paths for file in ([path] if path.is_file() else path.rglob("*"))]
         return sum(file.stat().st_size for file in files if file.is_file())
 

@@ -1,4 +1,4 @@
-"""A checkpoint written for other programs, and compared with what was written: what `export_model.py` runs."""
+"""Exports a checkpoint for other programs and compares the export with it: what `export_model.py` runs."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ def export(config, show=lambda text: None):
 
     Args:
       config: An ExportConfig.
-      show: Called with lines about what is exported and compared on what.
+      show: Called with lines about what is exported and calibrated on what.
 
     Returns:
       A JSON-able dict: checkpoint, model_name, format, precision, output, bytes, runtime, input, outputs, signatures,
@@ -33,7 +33,7 @@ def export(config, show=lambda text: None):
 
     Raises:
       UserError: If a flag, the checkpoint or the data is bad, a library is missing, or the export differs too much;
-        nothing stands under the name of the output then that was not there before.
+        nothing new appears under the output's name then.
     """
     form = formats.find_format(config.format, config.precision)
     destination = Destination(config.output, form.SUFFIXES, config.overwrite)
@@ -87,7 +87,7 @@ def export(config, show=lambda text: None):
 
 
 def describe(result):
-    """The lines that a person reads of a result of `export`."""
+    """A result of `export` as lines for people to read."""
     figures = result["comparison"]
     data = result["data"]
     source = f"images of split {data['split']} of {data['name']}" if data else "generated pictures"
@@ -123,7 +123,7 @@ def _load(path):
             f"no {checkpoints.DESCRIPTION} beside checkpoint {prefix}: the trainer writes it, and convert_weights.py "
             "makes a checkpoint that has one from foreign weights"
         )
-    # What a network of either layout computes is the same; a CPU convolves NHWC only.
+    # Networks of both data formats compute the same; a CPU convolves NHWC only.
     model, description = nets_factory.load_model(prefix, data_format="NHWC")
     names = description["label_names"]
     if names and len(names) != model.num_classes:
@@ -159,7 +159,7 @@ def _find_data(config, model, description):
 
 
 def _check_labels(dataset, model, description):
-    """Raises a UserError where the classes of data set and network do not fit; warns where only their names differ."""
+    """Raises a UserError if the classes of data set and network do not fit; warns if only their names differ."""
     if not model.num_classes:
         return
     offset, names = description["labels_offset"], description["label_names"]
@@ -175,7 +175,7 @@ def _check_labels(dataset, model, description):
 
 
 def _network(config, form, prefix, model, description, preprocess, size):
-    """The network to write, in the dtype that the format wants it computed in."""
+    """The network to write, in the compute dtype that the format needs."""
     dtype = form.COMPUTE_DTYPES.get(config.precision, "float32")
     if dtype != "float32":
         model, _ = nets_factory.load_model(prefix, compute_dtype=dtype, data_format="NHWC")
@@ -211,7 +211,7 @@ def _describe_tensor(name, spec):
 
 
 def _batches(config, dataset, split, preprocess, labels_offset, size):
-    """The pictures to compare on, and how many they are."""
+    """The pictures to compare on, and their number."""
     if dataset is None or not config.num_images:
         return pictures.generated(preprocess, size), pictures.NUM_GENERATED
     count = min(config.num_images, dataset.num_records(split))

@@ -3,10 +3,10 @@
 A format is a module with
 
     PRECISIONS       the precisions it has
-    SUFFIXES         how its files end, the one that is opened first; () for a folder
+    SUFFIXES         the endings of its files, with the file to open first; () for a folder
     COMPUTE_DTYPES   precision -> dtype that the network is traced in, where that is not float32
-    LIBRARIES        precision (or "any") -> {library it needs: extra that brings it}
-    SIGNATURES       its signatures beside the one for image tensors
+    LIBRARIES        precision (or "any") -> {library it needs: extra that installs it}
+    SIGNATURES       its signatures besides the one for image tensors
     NOTE             a line that says what input it takes
     write(network, path, calibration)
 """
@@ -20,7 +20,7 @@ FORMATS = {"saved_model": to_saved_model, "onnx": to_onnx, "openvino": to_openvi
 
 
 def find_format(name, precision):
-    """Returns the module of a format, once it is known to have the precision and what it needs.
+    """Returns the module of a format after checking that it has the precision and the libraries it needs.
 
     Raises:
       UserError: If the format has no such precision, or a library is missing; the message names the extra.

@@ -12,14 +12,13 @@ CLASSES, PROBABILITIES, LOGITS, FEATURES = "classes", "probabilities", "logits",
 
 
 class ExportedNetwork:
-    """A folded network with everything that an export says of it.
+    """A folded network with everything that an export says about it.
 
     Attributes:
-      precision: "float32", "float16", "bfloat16" or "int8"; int8 is computed by what the format makes of a float32
-        network.
+      precision: "float32", "float16", "bfloat16" or "int8"; for int8 the format quantizes a float32 network.
       channels: Of the images: 3 for RGB, 1 for grey.
       input_shape: [None, size, size, channels], or [None, channels, size, size].
-      end_points: Names of the activations that come out too.
+      end_points: Names of activations that are outputs too.
       description: JSON-able: format, precision, network, preprocessing, input, outputs, labels_offset, label_names.
     """
 
@@ -49,7 +48,7 @@ class ExportedNetwork:
             raise UserError(
                 f"--end_points names {', '.join(sorted(taken))}, which is an output by itself; leave it out"
             )
-        # Traced once: each signature of a SavedModel calls it, and the constants are in the file once.
+        # Traced once: each signature of a SavedModel calls it, so the file holds the constants once.
         signature = [tf.TensorSpec(self.input_shape, tf.float32, name=INPUT)]
         self.function = tf.function(lambda images: self._outputs(images), input_signature=signature, autograph=False)
         outputs = self.function.get_concrete_function().structured_outputs
@@ -70,11 +69,11 @@ class ExportedNetwork:
         return np.ascontiguousarray(images.transpose([0, 3, 1, 2])) if self._nchw else images
 
     def function_of_weights(self):
-        """The network with the weights of its convolutions as inputs, for a converter that would copy constants often.
+        """The network with the weights of its convolutions as inputs, for a converter that copies constants often.
 
         Returns:
-          function: A tf.function of images and the weights, one after the other.
-          weights: A dict of input name -> array, in their order, in the dtype that they are computed in.
+          function: A tf.function of images and then each of the weights.
+          weights: A dict of input name -> array, in that order, in the compute dtype.
         """
         names = [name for name, value in self._folded.values_by_name.items() if value.ndim == 4]
         dtype = self._folded.compute_dtype
@@ -90,7 +89,7 @@ class ExportedNetwork:
         return tf.function(function, input_signature=signature, autograph=False), weights
 
     def texts(self):
-        """What travels with the weights, {file name: text}: the description, and the labels, one a line."""
+        """Texts to store with the weights, {file name: text}: the description, and the labels, one per line."""
         texts = {"export.json": json.dumps(self.description, indent=2, ensure_ascii=False) + "\n"}
         if self.description["label_names"]:
             texts["labels.txt"] = "".join(f"{name}\n" for name in self.description["label_names"])
@@ -124,15 +123,15 @@ class ExportedNetwork:
 def _map(function, elements):
     """Applies a function to each element of a batch, several at a time.
 
-    By tf.data, as evaluation does: elsewhere TensorFlow rewrites the arithmetic, such as a division by a constant, and
-    the last bit of the result with it.
+    Uses tf.data, as evaluation does. Elsewhere TensorFlow rewrites arithmetic such as a division by a constant, which
+    changes the last bit of the result.
     """
     results = tf.data.Dataset.from_tensor_slices(elements).map(function, num_parallel_calls=tf.data.AUTOTUNE)
     return results.batch(tf.shape(elements, out_type=tf.int64)[0]).get_single_element()
 
 
 def named_outputs(model, net, end_points, names):
-    """What comes out of a network, by name.
+    """The outputs of a network, by name.
 
     Args:
       model: The SlimModel or FoldedModel that was called.

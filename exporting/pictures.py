@@ -1,4 +1,4 @@
-"""What an export is compared and calibrated on: records, or generated pictures where there are none."""
+"""Pictures to compare and calibrate an export on: records, or generated pictures if there are none."""
 
 import itertools
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from command_line import UserError
 from data import records
 from data.record_errors import IMAGE_KEY
 
-# The first batches: that any batch size works is part of what is checked.
+# Sizes of the first batches, to check that any batch size works.
 FIRST_BATCHES = (1, 3)
 NUM_GENERATED = 8
 
 
 class Batch(NamedTuple):
-    """Some pictures; `labels` is None where there are none.
+    """Some pictures.
 
     Attributes:
       images: float32 [batch, size, size, channels], preprocessed.
@@ -30,18 +30,18 @@ class Batch(NamedTuple):
 
 
 def from_records(dataset, split, preprocess, labels_offset, count, batch_size):
-    """Gives the first `count` records of a split as Batches of 1, 3, then `batch_size`, one after the other.
+    """Gives the first `count` records of a split as Batches of 1, 3, then `batch_size` each.
 
     Args:
       dataset: A `data.catalog.Dataset`.
       split: Its split.
       preprocess: A `data.preprocessing.Preprocess`.
-      labels_offset: Taken off each label.
-      count: At most so many.
-      batch_size: Of the later batches.
+      labels_offset: Subtracted from each label.
+      count: At most this many.
+      batch_size: Size of the later batches.
 
     Returns:
-      A generator. In its loop a bad record is a DataError.
+      A generator, which raises a DataError at a bad record.
 
     Raises:
       UserError: If the split is missing or has fewer records than the first batches.
@@ -72,7 +72,7 @@ def _read(dataset, split, preprocess, labels_offset, count, batch_size):
 
 
 def generated(preprocess, size):
-    """Yields generated pictures as Batches of 1, 3 and what remains: patches of colour that run into each other."""
+    """Yields generated pictures, blurred patches of colour, as Batches of 1, 3 and the rest."""
     random = np.random.default_rng(0)
     encoded = []
     for _ in range(NUM_GENERATED):

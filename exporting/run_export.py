@@ -1,7 +1,7 @@
-"""Runs an export in its own runtime, in a process that has none of our code: `python -P run_export.py FORMAT PATH`.
+"""Runs an export in its own runtime, in a process without our code: `python -P run_export.py FORMAT PATH`.
 
-Reads pickled (signature, {input name: array}) from stdin, one after the other, and writes {output name: array} for each
-to stdout; the first thing it writes is the runtime's name and version. What libraries print goes to stderr.
+It first writes the runtime's name and version to stdout. Then it reads pickled (signature, {input name: array}) from
+stdin, one after the other, and writes {output name: array} for each. What libraries print goes to stderr.
 """
 
 import os
@@ -36,7 +36,7 @@ def onnx(path):
 
 
 def openvino(path):
-    """OpenVINO on the CPU, in the file's own precision: by itself it computes in bfloat16 where the CPU has it."""
+    """OpenVINO on the CPU, in the file's own precision: by default it computes in bfloat16 if the CPU has it."""
     import openvino
 
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

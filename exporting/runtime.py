@@ -1,4 +1,4 @@
-"""An export at work: its own runtime, in a process that has none of our code."""
+"""Runs an export in its own runtime, in a process without our code."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ class Runtime:
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory()
         self._errors = open(os.path.join(self._folder.name, "stderr"), "w+b")  # noqa: SIM115 - closed in __exit__
-        # Elsewhere, and without a path of modules: what runs here must run for those who have the file alone.
+        # In another folder and without PYTHONPATH: the export must run for users who have only the file.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         self._process = subprocess.Popen(
             self._command,
@@ -48,7 +48,7 @@ class Runtime:
         return self
 
     def __exit__(self, *error):
-        with contextlib.suppress(BrokenPipeError):  # It has failed with a batch half sent.
+        with contextlib.suppress(BrokenPipeError):  # It failed with a batch half sent.
             self._process.stdin.close()
         if error and error[0] is not None:
             self._process.kill()
@@ -62,15 +62,15 @@ class Runtime:
 
         Args:
           inputs: A dict of input name -> array.
-          signature: For a SavedModel, which.
+          signature: The signature to run, for a SavedModel.
 
         Returns:
           A dict of output name -> array.
 
         Raises:
-          UserError: If the runtime fails; the message ends with what it said.
+          UserError: If the runtime fails; the message ends with its last line on stderr.
         """
-        with contextlib.suppress(BrokenPipeError):  # It has failed: the reply says why.
+        with contextlib.suppress(BrokenPipeError):  # It failed: the reply says why.
             pickle.dump((signature, inputs), self._process.stdin)
             self._process.stdin.flush()
         return self._reply()

@@ -21,7 +21,7 @@ LIBRARIES = {"any": {"onnx": "onnx", "onnxruntime": "onnx", "tf2onnx": "onnx"}}
 SIGNATURES = ()
 NOTE = "image tensors only: ONNX decodes no JPEG or PNG; export.json in the metadata says how to preprocess"
 
-# Of the operator set: onnxruntime 1.12 and OpenVINO 2023 read it, and nothing newer is needed here.
+# Version of the operator set: onnxruntime 1.12 and OpenVINO 2023 read it, and nothing newer is needed here.
 OPSET = 17
 _CALIBRATION_BATCH = 16
 
@@ -41,7 +41,7 @@ def write(network, path, calibration=None):
     if network.precision == "int8":
         model = _quantize(model, calibration)
     for value in [*model.graph.input, *model.graph.output]:
-        # tf2onnx numbers the unknown dimension of each anew, as if they were not the same batch.
+        # tf2onnx gives the unknown dimension of each a different name, as if they were not the same batch.
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(model, network.texts())
     onnx.checker.check_model(model)
@@ -53,7 +53,7 @@ def _convert(network):
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     # tf2onnx copies the graph for each of its passes: with the weights in it, the process took 8.5 GB for ResNet-50,
-    # and so it takes 1.8 GB.
+    # without them it takes 1.8 GB.
     function, weights = network.function_of_weights()
     model, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
     _put_weights(model.graph, weights)
@@ -61,7 +61,7 @@ def _convert(network):
 
 
 def _put_weights(graph, weights):
-    """Turns the inputs that stand for weights into initializers, transposed for good where the graph does that."""
+    """Turns the inputs that stand for weights into initializers, transposed already where the graph transposes them."""
     from onnx import numpy_helper
 
     kept = []
@@ -81,11 +81,11 @@ def _put_weights(graph, weights):
 
 
 def _keep_zeros_that_are_pooled(graph):
-    """Pads what a max pool reads with the smallest number above zero.
+    """Pads the input of a max pool with the smallest normal number above zero, instead of zero.
 
-    onnxruntime (1.31; `pad_fusion.cc`) takes a Pad with zeros for the padding of the MaxPool behind it, whose padding
-    is minus infinity: a v2 network with root_pool_padding symmetric, which pools values of both signs, then computes
-    something else. It leaves Pads of other values alone.
+    onnxruntime (1.31; `pad_fusion.cc`) fuses a Pad with zeros into the MaxPool after it, which pads with minus
+    infinity. A v2 network with root_pool_padding symmetric pools values of both signs, so its results would change.
+    Pads with other values are not fused.
     """
     import onnx
 
@@ -103,7 +103,7 @@ def _keep_zeros_that_are_pooled(graph):
 def _quantize(model, calibration):
     """A model with 8-bit weights and activations (QuantizeLinear and DequantizeLinear around each operation).
 
-    Weights of 7 bits: on CPUs without VNNI the products of two 8-bit values overflow the 16-bit sums of the kernels.
+    Weights use 7 bits: on CPUs without VNNI the products of two 8-bit values overflow the 16-bit sums of the kernels.
     """
     import onnx
     from onnxruntime import quantization
@@ -122,7 +122,7 @@ def _quantize(model, calibration):
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantized = (pathlib.Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
         onnx.save(model, str(plain))
-        # Symbolic shapes are for transformers: here every shape but the batch is known.
+        # Symbolic shapes are for transformers: here every size except the batch is known.
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
             prepared,

@@ -3,7 +3,7 @@
     loaded = tf.saved_model.load(path)
     loaded.signatures["image_bytes"](image_bytes=tf.constant([jpeg, png]))["probabilities"]
 
-The description and the labels lie in assets.extra/, the folder that TensorFlow leaves to whoever writes the model.
+The description and the labels are in assets.extra/, the folder that TensorFlow leaves for the model's author to use.
 """
 
 import pathlib
@@ -38,7 +38,7 @@ def write(network, path, calibration=None):
 
 
 def write_signatures(path, **functions):
-    """Writes a SavedModel of tf.functions that have an input signature; other formats are converted from such a one."""
+    """Writes a SavedModel of tf.functions that have an input signature; other formats are converted from it."""
     module = tf.Module()
     for name, function in functions.items():
         setattr(module, name, function)

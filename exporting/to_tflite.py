@@ -4,7 +4,7 @@
     probabilities = runner(images=images)["probabilities"]
     labels = zipfile.ZipFile(path).read("labels.txt").decode().splitlines()
 
-Description and labels lie in a zip archive behind the model, where TFLite keeps the files that belong to one.
+Description and labels are in a zip archive appended to the model, where TFLite keeps a model's associated files.
 """
 
 import tempfile

@@ -1,1 +1,1 @@
-"""A checkpoint at work on images: classes, pictures of what a class was seen in, features."""
+"""Applies a checkpoint to images: classes, pictures of where a class was seen, features."""

@@ -1,4 +1,4 @@
-"""Images as batches of a network's input, read ahead by threads; what cannot be read is set aside by name."""
+"""Images as batches of a network's input, read ahead by threads; unreadable images are listed by name."""
 
 import concurrent.futures
 import itertools
@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     Attributes:
       items: The ImageItems that could be read, without their bytes.
       images: float32 [len(items), height, width, channels], preprocessed.
-      failures: Tuples (name, reason) of those that could not.
+      failures: Tuples (name, reason) of those that could not be read.
     """
 
     items: list
@@ -26,12 +26,12 @@ class Batch(NamedTuple):
 
 
 def read_batches(items, trained, batch_size):
-    """Reads `batch_size` items after another, while the batch before is worked on.
+    """Reads items in batches, each while the batch before it is being processed.
 
     Args:
       items: An iterable of ImageItem.
       trained: A `network.TrainedNetwork`.
-      batch_size: Items of a batch, those that cannot be read included; the last one holds what remains.
+      batch_size: Items of a batch, including those that cannot be read; the last batch holds the rest.
 
     Yields:
       A Batch, in order.
@@ -45,7 +45,7 @@ def read_batches(items, trained, batch_size):
             return item.name, None, str(error)
 
     items = iter(items)
-    # All that is in flight: one batch at work, one being read.
+    # At most two batches are in flight: one being processed, one being read.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         ahead = [threads.submit(read, item) for item in itertools.islice(items, batch_size)]
         while ahead:

@@ -1,4 +1,4 @@
-"""Images to labelled predictions: what `classify_images.py` runs."""
+"""From images to labelled predictions: what `classify_images.py` runs."""
 
 import dataclasses
 import pathlib
@@ -14,23 +14,23 @@ class ClassifyConfig:
     """Classifies images with a checkpoint.
 
     Network, preprocessing, image size and class names come from the model.json beside the checkpoint. Images that
-    cannot be read are named on stderr, the others classified, and the exit status is then 1.
+    cannot be read are named on stderr and skipped; the exit status is then 1.
     """
 
     images: tyro.conf.Positional[tuple[str, ...]]
-    """Files, folders, glob patterns; - reads stdin: one image, or paths one a line."""
+    """Files, folders, glob patterns; - reads stdin: one image, or paths, one per line."""
     checkpoint_path: pathlib.Path
     """Folder of a run (its newest checkpoint), or one checkpoint."""
     top_k: int = 5
-    """Classes shown of each image, the most probable first."""
+    """Classes shown for each image, the most probable first."""
     format: Literal["table", "csv", "json"] = "table"
-    """Form of the output."""
+    """Output format."""
     explain: pathlib.Path | None = None
-    """Folder that gets a picture of each image: where the network saw the first class (Grad-CAM)."""
+    """Folder for a picture of each image that shows where the network saw the top class (Grad-CAM)."""
     overwrite: bool = False
-    """Replace pictures that are there already."""
+    """Replace existing pictures."""
     batch_size: int = 32
-    """Images of a step; the result does not depend on it."""
+    """Images per step; the result does not depend on it."""
     image_size: int | None = None
     """Height and width of the images fed to the network, in pixels."""
     model_name: str | None = None
@@ -46,13 +46,13 @@ def classify(config, on_result, on_failure):
       config: A ClassifyConfig.
       on_result: Called with a dict for each image that was read: image (its name) and predictions, a list of dicts of
         class_id, name (None where the checkpoint has no names) and probability, the most probable first.
-      on_failure: Called with the name and the reason for each that was not.
+      on_failure: Called with the name and the reason for each image that was not.
 
     Returns:
-      The numbers of images classified and not.
+      The numbers of images classified and not classified.
 
     Raises:
-      UserError: If a flag or the checkpoint is bad, no image is meant, or the network's answers are not finite.
+      UserError: If a flag or the checkpoint is bad, no image is found, or the network's outputs are not finite.
     """
     from inference import image_files, network
     from inference.batches import read_batches

@@ -1,4 +1,4 @@
-"""Images to activations on disk: what `extract_features.py` runs."""
+"""From images to activations on disk: what `extract_features.py` runs."""
 
 import dataclasses
 import itertools
@@ -7,36 +7,35 @@ import pathlib
 
 from command_line import UserError
 
-# What is in memory at most, and what an interruption takes away at most: a few minutes of a large network on a CPU.
+# The most that is held in memory, or lost by an interruption: a few minutes of a large network on a CPU.
 _BYTES_OF_PART = 64 * 2**20
 _IMAGES_OF_PART = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class ExtractConfig:
-    """Writes chosen activations of a network, of every image, to a file.
+    """Writes chosen activations of a network for every image to a file.
 
-    Network, preprocessing and image size come from the model.json beside the checkpoint. An interrupted run goes on
-    when the same command is given again. Images that cannot be read are named on stderr and left out; the exit status
-    is then 1.
+    Network, preprocessing and image size come from the model.json beside the checkpoint. The same command again resumes
+    an interrupted run. Images that cannot be read are named on stderr and left out; the exit status is then 1.
     """
 
     checkpoint_path: pathlib.Path | None = None
     """Folder of a run (its newest checkpoint), or one checkpoint."""
     images: tuple[str, ...] = ()
-    """A folder with records and their dataset.json, TFRecord files, or images: files, folders, glob patterns, -."""
+    """Folder with records and their dataset.json, TFRecord files, or images: files, folders, patterns, - for stdin."""
     dataset_split_name: str | None = None
     """Split of the data set; None for its own evaluation split."""
     end_points: str = "global_pool"
-    """Names of activations, apart by commas, full (resnet_v2_50/block2) or short (block2)."""
+    """Names of activations, separated by commas, full (resnet_v2_50/block2) or short (block2)."""
     output: pathlib.Path | None = None
-    """File for the features, of a form by its ending: .npz, .tfrecord or .parquet."""
+    """File for the features; its ending sets the format: .npz, .tfrecord or .parquet."""
     list_end_points: bool = False
-    """Show the names that there are, with shape, channels and stride, and end."""
+    """List the available names with shape, channels and stride, and exit."""
     overwrite: bool = False
-    """Replace an output that is there already, or one that was begun with other flags."""
+    """Replace an existing output, or an unfinished one that was started with other flags."""
     batch_size: int = 32
-    """Images of a step."""
+    """Images per step."""
     image_size: int | None = None
     """Height and width of the images fed to the network, in pixels."""
     model_name: str | None = None
@@ -50,14 +49,14 @@ def extract(config, show, on_failure):
 
     Args:
       config: An ExtractConfig.
-      show: Called with lines about what is done.
+      show: Called with lines about the progress.
       on_failure: Called with the name and the reason for each image that cannot be read.
 
     Returns:
       The numbers of images in the file and left out.
 
     Raises:
-      UserError: If a flag, the checkpoint or the records are bad, or they differ from those of the run to go on with.
+      UserError: If a flag, the checkpoint or the records are bad, or they differ from those of the run to resume.
     """
     import tensorflow as tf
 
@@ -100,14 +99,14 @@ def extract(config, show, on_failure):
 
 
 def list_end_points(config):
-    """Lists what can be extracted.
+    """Lists the end points that can be extracted.
 
     Args:
       config: An ExtractConfig with a checkpoint_path or a model_name.
 
     Returns:
       Rows (name, shape, channels, stride): the name without the network's scope, the shape of one image's activations,
-      the channels, input size over output size or None where there are no positions left.
+      the channels, and input size over output size, or None if no spatial positions are left.
 
     Raises:
       UserError: If the checkpoint or the network is unknown.
@@ -142,7 +141,7 @@ def split_names(end_points):
     """The names in "block2,global_pool".
 
     Raises:
-      UserError: If there is none, or one twice.
+      UserError: If there is none, or a name is repeated.
     """
     names = [name.strip() for name in end_points.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
@@ -159,7 +158,7 @@ def _check(config):
 
 
 def _plan(config, trained, source, names):
-    """What the features depend on: a run goes on only with the same."""
+    """What the features depend on: a run is resumed only if this is unchanged."""
     index = pathlib.Path(f"{trained.checkpoint}.index")
     file = index if index.exists() else pathlib.Path(trained.checkpoint)
     status = file.stat()

@@ -1,7 +1,7 @@
-"""Features on disk: parts while they are computed, then one file of the form that its ending names.
+"""Features on disk: parts while they are computed, then one file in the format of its ending.
 
-A part holds so many images that its arrays stay small; the file is made of the parts one after another, so memory does
-not grow with the number of images. Whatever was interrupted, and wherever, the file is made of the same parts.
+A part holds few enough images that its arrays stay small. The file is made from the parts one after another, so memory
+does not grow with the number of images. Wherever a run is interrupted, the file is made from the same parts.
 """
 
 import fcntl
@@ -46,9 +46,9 @@ class Part:
 
 
 class Parts:
-    """The unfinished folder beside an output: its plan, and the parts that were computed.
+    """The unfinished folder beside an output: its plan, and the parts computed so far.
 
-    A context manager, in which the folder is locked for others.
+    A context manager that locks the folder against other processes.
     """
 
     def __init__(self, output, plan, overwrite):
@@ -57,7 +57,7 @@ class Parts:
         Args:
           output: Path of the file that will be made.
           plan: What the parts depend on, JSON-able; keys are names of flags.
-          overwrite: Whether an output that is there may be replaced, and an unfinished one of another plan dropped.
+          overwrite: Whether an existing output may be replaced, and an unfinished one with another plan dropped.
 
         Raises:
           UserError: If the output exists, or the folder belongs to another plan or is in use.
@@ -76,7 +76,7 @@ class Parts:
 
     def _open(self, output, plan, overwrite):
         before = json.loads(self._plan_file.read_text(encoding="utf-8")) if self._plan_file.exists() else None
-        # A plan without parts holds no work that could be lost, nor do parts whose plan is gone.
+        # A plan without parts holds no work that could be lost; parts without their plan are useless.
         if before is not None and before != plan and self.paths and not overwrite:
             raise UserError(_other_plan(output, before, plan))
         if before != plan:
@@ -91,18 +91,18 @@ class Parts:
         os.close(self._lock)
 
     def _clear(self):
-        """Removes what is in the folder, the plan first: whatever is left by a kill is then known to be of no use."""
+        """Removes what is in the folder, the plan first: parts left by a kill are then known to be useless."""
         self._plan_file.unlink(missing_ok=True)
         for path in self.folder.iterdir():
             path.unlink()
 
     @property
     def paths(self):
-        """The parts there are, in order."""
+        """The paths of the parts, in order."""
         return sorted(self.folder.glob("part-*.npz"))
 
     def add(self, part):
-        """Writes a Part as the next, whole or not at all."""
+        """Writes a Part as the next one, completely or not at all."""
         path = self.folder / f"part-{len(self.paths):06d}.npz"
         unfinished = self.folder / f".{path.name}"
         np.savez(unfinished, **part.arrays())
@@ -118,11 +118,11 @@ class Parts:
         self.folder.rmdir()
 
     def failures(self):
-        """Tuples (name, reason) of all parts."""
+        """Tuples (name, reason) of the failures in all parts."""
         return [tuple(row) for part in self.paths for row in _array(part, _FAILURES).tolist()]
 
     def finish(self, output, shapes, labelled):
-        """Makes the output of the parts and removes them.
+        """Makes the output from the parts and removes them.
 
         Args:
           output: Path; its ending is one of WRITERS.
@@ -156,7 +156,7 @@ def _lock(folder, output):
         try:
             # The system drops the lock when the process ends, however it ends.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who held it before may have been done, and have removed the folder.
+            # The previous holder may have finished and removed the folder.
             if folder.exists() and os.path.samestat(os.stat(folder), os.fstat(descriptor)):
                 return descriptor
         except BlockingIOError:
@@ -171,7 +171,7 @@ def _lock(folder, output):
 
 
 def check_output(output):
-    """Checks the ending of an output, and that what writes it is installed.
+    """Checks the ending of an output, and that the library to write it is installed.
 
     Raises:
       UserError: If the ending is unknown, or an extra is missing.
@@ -200,7 +200,7 @@ def _other_plan(output, before, plan):
 
 
 def _write_npz(path, parts, count, shapes, labelled):
-    """One array after another, each as a member with the header of the whole."""
+    """One array after another, each as a member with the header of the whole array."""
     width = max((_array(part, NAME).dtype.itemsize for part in parts), default=4) // 4
     layout = {NAME: (np.dtype(f"<U{max(width, 1)}"), ())}
     if labelled:
@@ -208,7 +208,7 @@ def _write_npz(path, parts, count, shapes, labelled):
     layout.update((name, (np.dtype(np.float32), shape)) for name, shape in shapes.items())
     with zipfile.ZipFile(path, "w") as archive:
         for key, (dtype, shape) in layout.items():
-            # A ZipInfo of its own has no time of day: equal features give equal files.
+            # This ZipInfo does not hold the current time: equal features give equal files.
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(dtype),
@@ -244,7 +244,7 @@ def _write_tfrecord(path, parts, count, shapes, labelled):
 
 
 def _write_parquet(path, parts, count, shapes, labelled):
-    """A column for each end point, of lists of fixed length; the shape stands in the column's metadata."""
+    """A column of fixed-length lists for each end point; the shape is in the column's metadata."""
     pyarrow, parquet = _pyarrow()
     del count
     lists = {name: pyarrow.list_(pyarrow.float32(), int(np.prod(shape))) for name, shape in shapes.items()}

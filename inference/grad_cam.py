@@ -19,7 +19,7 @@ _SIDE_INCHES = 3.6
 
 
 class GradCam:
-    """Maps of a model; made once and called again, it traces the network once."""
+    """Maps of a model; however often it is called, it traces the network once."""
 
     def __init__(self, model):
         """Args: model: A SlimModel with classes."""
@@ -29,15 +29,15 @@ class GradCam:
         self._compute = tf.function(self._maps, autograph=False, reduce_retracing=True)
 
     def __call__(self, images, class_ids):
-        """Computes how much each place of the last block speaks for a class.
+        """Computes how much each position of the last block supports a class.
 
         Args:
           images: Preprocessed images, float32 [batch, height, width, 3].
           class_ids: Class of each image, int [batch].
 
         Returns:
-          float32 [batch, rows, columns] of the last block, at least 0, in units of the logit: of a v1 network, whose
-          head is linear, a map without negative parts has the logit, less its bias, as its sum.
+          float32 [batch, rows, columns] of the last block, at least 0, in units of the logit. In a v1 network, whose
+          head is linear, a map without negative parts sums to the logit minus its bias.
         """
         return self._compute(tf.convert_to_tensor(images), tf.convert_to_tensor(class_ids)).numpy()
 
@@ -53,13 +53,13 @@ class GradCam:
 
 
 class Pictures:
-    """Writes a PNG for each classified image: what the network was shown, and over it where it saw the first class."""
+    """Writes a PNG for each classified image: what the network was shown, and on it where it saw the top class."""
 
     def __init__(self, folder, trained, names, overwrite):
         """Chooses file names, one for each image.
 
         Args:
-          folder: Where the pictures go; made if need be.
+          folder: Folder for the pictures; created if missing.
           trained: A TrainedNetwork.
           names: Names of all images.
           overwrite: Whether pictures that exist are replaced.
@@ -93,7 +93,7 @@ def as_picture(image, preprocess):
 
     Args:
       image: Preprocessed, float32 [height, width, channels].
-      preprocess: What made it, of uint8 [height, width, channels].
+      preprocess: The preprocessing that made it from uint8 [height, width, channels].
 
     Returns:
       float32 [height, width, channels] in 0..1.
@@ -132,12 +132,12 @@ def _draw(path, picture, heat, result):
     smooth = tf.image.resize(heat[..., np.newaxis], [height, width], method="bicubic").numpy()[..., 0].clip(0, 1)
     grey = picture.mean(axis=-1)
     seen.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
-    # What says nothing for the class stays as it is.
+    # Positions that do not support the class stay as they are.
     seen.imshow(smooth, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * np.sqrt(smooth), interpolation="bilinear")
     name = first["name"] or f"class {first['class_id']}"
     seen.set_title(f"where it sees: {name} ({first['probability']:.1%})", fontsize=9, parse_math=False)
     for axes in (shown, seen):
         axes.set_axis_off()
-    # Without parse_math, which would take the text between two $ for a formula.
+    # Without parse_math, which would render text between two $ as a formula.
     figure.suptitle(printable(pathlib.Path(result["image"]).name), fontsize=10, parse_math=False)
     figure.savefig(path, format="png")

@@ -1,4 +1,4 @@
-"""Which images are meant, and their pixels."""
+"""Finds images and reads their pixels."""
 
 import glob
 import io
@@ -25,11 +25,11 @@ class ImageItem(NamedTuple):
 
     Attributes:
       name: Where it is: its path, or file and number of a record.
-      data: The bytes of its file; None while they are still in the file `name`.
+      data: The bytes of its file; None if they are to be read from the file `name`.
       label: Class number; None when not known.
-      filename: What a record calls it (image/filename); None for files, and for records without.
-      upright: Whether the camera's orientation is followed: for files, which people see so, and not for records,
-        which hold what networks are trained on.
+      filename: Its name in a record (image/filename); None for files, and for records without one.
+      upright: Whether to apply the camera's orientation: for files, as viewers do, but not for records, which hold what
+        networks are trained on.
     """
 
     name: str
@@ -40,16 +40,16 @@ class ImageItem(NamedTuple):
 
 
 def list_images(arguments, stdin=None):
-    """Finds the images that a command line means, in its order.
+    """Finds the images that a command line names, in its order.
 
     Args:
       arguments: Paths of files, whatever their ending; folders, for the images at any depth below them, hidden ones
         left out; glob patterns, in which ** crosses folders; "-" for standard input, which holds one image, or paths
-        and patterns as text, one a line.
+        and patterns as text, one per line.
       stdin: A binary stream; sys.stdin's when None.
 
     Returns:
-      A list of ImageItem. A path at which nothing is stays in it: reading it says so.
+      A list of ImageItem. A path that does not exist stays in the list: reading it reports that.
 
     Raises:
       UserError: If a folder holds no image, a pattern matches nothing, or there is nothing on standard input.
@@ -68,7 +68,7 @@ def list_images(arguments, stdin=None):
 
 
 def _in_folder(folder):
-    with tempfile.TemporaryDirectory() as scratch:  # Archives alone are unpacked into it.
+    with tempfile.TemporaryDirectory() as scratch:  # Only archives are unpacked into it.
         found = [entry.name for entry in list_files(folder, scratch) if entry.name.lower().endswith(EXTENSIONS)]
     if not found:
         raise UserError(f"folder {folder} holds no image: expected files that end in {', '.join(EXTENSIONS)}")
@@ -86,25 +86,25 @@ def _matching(pattern):
 def _from_stdin(data):
     if not data.strip():
         raise UserError("nothing on standard input: expected an image, or paths one a line")
-    # No path has a zero byte, and hardly an image file has none.
+    # No path has a zero byte, and almost every image file has one.
     if b"\0" in data or data.startswith((b"\xff\xd8", b"\x89PNG")):
         return [ImageItem(STDIN, data)]
-    # Names need not be text in any encoding.
+    # File names need not be valid in any encoding.
     lines = [os.fsdecode(line.strip()) for line in data.split(b"\n")]
     return list_images([line for line in lines if line and line != STDIN])
 
 
 def printable(name):
-    """The name of a file as UTF-8 can have it: bytes that are no text, which a name may hold, become \\xNN."""
+    """The name of a file as valid UTF-8: bytes that do not decode become \\xNN."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def read_pixels(item, channels=3):
     """Reads and decodes an image.
 
-    Every kind of file becomes what it would be in a record: grey is spread over three channels, palettes are looked up,
-    CMYK is turned into RGB, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first picture. With
-    four channels alpha is the fourth, 255 where the file has none.
+    Every kind of file becomes what it would be in a record: grey is copied to three channels, palettes are looked up,
+    CMYK is converted to RGB, alpha is dropped, 16-bit values keep their upper 8 bits, animations their first frame.
+    With four channels, alpha is the fourth, 255 if the file has none.
 
     Args:
       item: An ImageItem.
@@ -114,10 +114,10 @@ def read_pixels(item, channels=3):
       uint8 [height, width, channels].
 
     Raises:
-      BadFileError: If it cannot be read or is no whole image; its text is the reason alone.
+      BadFileError: If it cannot be read or is not a complete image; its text is only the reason.
     """
     data = _bytes_of(item)
-    # Whole and readable it must be in any case.
+    # Even with four channels: this checks that the image is complete and readable.
     encoded = encode_for_records(data).encoded
     if channels == 4:
         with Image.open(io.BytesIO(data)) as image:

@@ -1,4 +1,4 @@
-"""A checkpoint as its users need it: the network, and the way from pixels to its input."""
+"""A checkpoint ready for use: the network, and the preprocessing from pixels to its input."""
 
 import pathlib
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class TrainedNetwork(NamedTuple):
 
 
 def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=None):
-    """Loads a checkpoint of ours, or a foreign one by the name of its network.
+    """Loads a checkpoint of ours, or a foreign one given the name of its network.
 
     Args:
       checkpoint_path: A folder (its newest checkpoint), a prefix or a file.
@@ -49,7 +49,7 @@ def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=N
     if image_size is not None and image_size < 1:
         raise UserError(f"--image_size is {image_size}, expected at least 1")
     prefix, description = describe(checkpoint_path, model_name)
-    # The weights do not depend on the layout, which on a CPU can only be this.
+    # The weights do not depend on the data format, and a CPU supports only this one.
     model = nets_factory.create_described(description["network"] | {"data_format": "NHWC"}, prefix)
     model.restore(prefix)
     recorded = description["preprocessing"]
@@ -62,7 +62,7 @@ def load(checkpoint_path, model_name=None, preprocessing_name=None, image_size=N
 
 
 def describe(checkpoint_path, model_name=None):
-    """Finds a checkpoint and what its model.json says, or would say of a foreign one by the name of its network.
+    """Finds a checkpoint and what its model.json says, or would say of a foreign one with the named network.
 
     Args:
       checkpoint_path, model_name: As in `load`.
@@ -71,7 +71,7 @@ def describe(checkpoint_path, model_name=None):
       The prefix, and a dict with at least "network", "preprocessing" and "label_names".
 
     Raises:
-      UserError: If the checkpoint is missing or damaged, or is not of that name.
+      UserError: If the checkpoint is missing or damaged, or holds another network.
     """
     prefix = checkpoints.find(checkpoint_path)
     if model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():

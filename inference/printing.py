@@ -1,4 +1,4 @@
-"""Predictions as a table, as CSV, as JSON, each line written as soon as it is known."""
+"""Predictions as a table, CSV or JSON, each line written as soon as it is known."""
 
 import csv
 import json
@@ -43,12 +43,12 @@ class CsvPrinter:
         """Prints one result of `classify`."""
         self._start()
         for rank, row in enumerate(result["predictions"], 1):
-            # Nine digits give a float32 back exactly.
+            # Nine digits restore a float32 exactly.
             probability = f"{row['probability']:.9g}"
             self._writer.writerow([result["image"], rank, row["class_id"], row["name"] or "", probability])
 
     def _start(self):
-        """Writes the header once; not before the flags have been found good."""
+        """Writes the header once, and only after the flags have been checked."""
         if not self._started:
             self._writer.writerow(["image", "rank", "class_id", "name", "probability"])
             self._started = True

@@ -21,8 +21,8 @@ class Source(NamedTuple):
     """Images in a fixed order.
 
     Attributes:
-      items: A function: the number of items to pass over -> an iterator of the ImageItems behind them.
-      count: How many there are, None when only reading tells.
+      items: A function: the number of items to skip -> an iterator of the ImageItems after them.
+      count: How many there are; None if only reading tells.
       labelled: Whether the items have labels.
       files: Paths of what is read; empty for standard input.
     """
@@ -53,7 +53,7 @@ def open_source(images, split=None):
       A Source.
 
     Raises:
-      UserError: If nothing is there, the split is unknown or does not apply, or records and images are mixed.
+      UserError: If nothing is found, the split is unknown or does not apply, or records and images are mixed.
     """
     images = list(map(str, images))
     folders = [path for path in images if os.path.exists(os.path.join(path, catalog.DESCRIPTION_FILE))]
@@ -88,7 +88,7 @@ def _dataset_source(folder, split):
 
 
 def _record_files(pattern):
-    """The TFRecord files that a path or pattern means; none when it means something else."""
+    """The TFRecord files that a path or pattern names; none if it names something else."""
     if not _RECORDS_BY_NAME.search(os.path.basename(pattern)):
         return []
     if os.path.exists(pattern) or not glob.has_magic(pattern):
@@ -101,7 +101,7 @@ def _record_files(pattern):
 
 
 def _records(files, start, counts=None):
-    """Yields an ImageItem for each record but the first `start`; `counts` gets the records of each file."""
+    """Yields an ImageItem for each record after the first `start`; `counts` gets the number of records of each file."""
     position = 0
     for path in files:
         number = 0

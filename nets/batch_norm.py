@@ -1,6 +1,6 @@
 """Batch normalization, the one layer of tf-slim 1.1.0 that today's TensorFlow cannot run.
 
-`batch_norm` answers to the arg-scope key of `slim.batch_norm`, so arg scopes written for Slim's layer govern this one:
+`batch_norm` has the arg-scope key of `slim.batch_norm`, so arg scopes written for Slim's layer apply to this one:
 
     with slim.arg_scope([slim.batch_norm], is_training=False, decay=0.9):
         net = batch_norm(net)                        # is_training False, decay 0.9
@@ -25,7 +25,7 @@ def _governed_by(layer):
         function._key_op = slim.arg_scope_func_key(layer)
         governed = slim.add_arg_scope(function)
 
-        # add_arg_scope replaced the layer's own list of arguments under the shared key by ours; the one reader of that
+        # add_arg_scope replaced the layer's list of arguments under the shared key with ours. The only reader of that
         # list, slim.arg_scoped_arguments(slim.batch_norm), thus names what arg scopes can set on this function.
         return functools.wraps(function)(governed)
 
@@ -71,18 +71,18 @@ def batch_norm(
       param_initializers: Initializers by the keys beta, gamma, moving_mean, moving_variance.
       param_regularizers: Regularizers by the keys beta, gamma.
       updates_collections: In a v1 graph, the collections that get the two update ops, which the training op must depend
-        on; None runs them with the layer. Inside a function the averages are updated in place and this is not read.
-      is_training: True normalizes by the batch and moves the averages; False normalizes by the averages. A python bool
-        or a scalar boolean tensor, or a function that gives one for the name of this norm's variable scope.
+        on; None runs them with the layer. Inside a function the averages are updated in place and this is ignored.
+      is_training: True normalizes by the batch and updates the averages; False normalizes by the averages. A python
+        bool, a scalar boolean tensor, or a function that gives one for the name of this norm's variable scope.
       reuse: Whether to reuse the variables; `scope` must then be given.
       variables_collections: Collections of the variables: a list, or a dict of lists by variable name.
       outputs_collections: Collections that get the result under the scope's name.
       trainable: Whether gamma and beta are trained.
-      fused: Taken for Slim's sake: every setting runs the fused op.
+      fused: Accepted for compatibility with Slim, and ignored.
       data_format: NHWC or NCHW.
       scope: Variable scope, "BatchNorm" when None.
-      sync: Whether, in the replica context of a tf.distribute strategy, statistics of the batch are taken over all
-        replicas, whose parts have to be of one size.
+      sync: Whether, in the replica context of a tf.distribute strategy, batch statistics are computed over all
+        replicas, whose local batches must be of equal size.
 
     Returns:
       Activations of the shape and dtype of `inputs`.
@@ -153,11 +153,11 @@ def _parameters(channels, center, scale, trainable, initializers, regularizers, 
 
 
 def _by_mode(is_training, by_batch, by_averages, moving_mean, moving_variance, decay):
-    """Normalizes by the batch or by the averages; returns outputs and the new averages (None where they stand)."""
+    """Normalizes by the batch or by the averages; returns outputs and the new averages (None if unchanged)."""
     averages = {"mean": moving_mean, "variance": moving_variance}
 
     def train():
-        # The function itself averages: new = (1 - factor) * old + factor * batch.
+        # The function itself updates the averages: new = (1 - factor) * old + factor * batch.
         return by_batch(**averages, is_training=True, exponential_avg_factor=1.0 - decay)
 
     def infer():
@@ -173,7 +173,7 @@ def _by_mode(is_training, by_batch, by_averages, moving_mean, moving_variance, d
 
 
 def _norm_over_replicas(images, gamma, beta, mean, variance, is_training, exponential_avg_factor, epsilon, data_format):
-    """As fused_batch_norm in training, with the statistics of the batch over all replicas."""
+    """As fused_batch_norm in training, with batch statistics over all replicas."""
     axes = [0, 1, 2] if data_format == "NHWC" else [0, 2, 3]
     own_mean, own_variance = tf.nn.moments(tf.cast(images, tf.float32), axes, keepdims=True)
     context = tf.distribute.get_replica_context()
@@ -194,7 +194,7 @@ def _norm_over_replicas(images, gamma, beta, mean, variance, is_training, expone
 
 
 def _update(outputs, new_values, updates_collections):
-    """Moves the averages now (in a function, or when there are no collections) or leaves that to the collections."""
+    """Updates the averages now (in a function, or without collections), or adds the updates to the collections."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     if graph is None or graph.building_function:
         for variable, value in new_values:

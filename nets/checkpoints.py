@@ -1,7 +1,7 @@
-"""Checkpoint files by Slim's variable names, and the description that lies beside them.
+"""Checkpoint files keyed by Slim's variable names, and the description beside them.
 
-A file written here is TensorFlow's V2 format, keyed by variable name: `tf.compat.v1.train.Saver` reads it, and what a
-Saver wrote, V1 or V2, is read here. `model.json` beside it says what network it is and what input it expects.
+Files written here are in TensorFlow's V2 format: `tf.compat.v1.train.Saver` reads them, and files that a Saver wrote,
+V1 or V2, are read here. `model.json` beside a checkpoint says which network it holds and what input that expects.
 """
 
 import glob
@@ -19,23 +19,23 @@ from whole_files import to_disk, written_whole
 DESCRIPTION = "model.json"
 NAME = "model.ckpt"  # Of a run's checkpoints, before "-" and the step.
 _OF_A_RUN = re.compile(re.escape(NAME) + r"-(\d+)\.index")
-AVERAGE = "/ExponentialMovingAverage"  # How the name of a variable's moving average ends, as TensorFlow names it.
-UNFINISHED = ".saving-"  # How the names of folders begin in which a checkpoint is being written.
+AVERAGE = "/ExponentialMovingAverage"  # TensorFlow's suffix for the name of a variable's moving average.
+UNFINISHED = ".saving-"  # Prefix of the names of folders in which a checkpoint is being written.
 
-# What TensorFlow's reader raises for damaged files; IndexError where the data end too early.
+# What TensorFlow's reader raises for damaged files; IndexError if the data end too early.
 _UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 _MEND = "take another copy of it, or remove its files to take the one before"
 
 
 def write(prefix, values):
-    """Writes values under their names, whole or not at all.
+    """Writes values under their names, completely or not at all.
 
     Args:
       prefix: Path of the checkpoint: <prefix>.index and <prefix>.data-00000-of-00001 are written.
       values: A dict of name -> tensor, variable (mirrored ones included) or array.
 
     Raises:
-      UserError: If the folder cannot be made or the disk is full; nothing is left of the attempt.
+      UserError: If the folder cannot be made or the disk is full; no partial file is left.
     """
     prefix = pathlib.Path(prefix)
     check_readable_name(prefix)
@@ -49,7 +49,7 @@ def write(prefix, values):
                 shape_and_slices=[""] * len(values),
                 tensors=[tf.convert_to_tensor(value) for value in values.values()],
             )
-            # The index comes last: without it no reader takes the data for a checkpoint.
+            # The index comes last: without it, readers see no checkpoint.
             for path in sorted(pathlib.Path(folder).iterdir(), key=lambda path: path.suffix == ".index"):
                 to_disk(path)
                 path.replace(prefix.parent / path.name)
@@ -70,7 +70,7 @@ def check_readable_name(path):
 
 
 def find(path):
-    """Finds the checkpoint that a path means.
+    """Finds the checkpoint that a path refers to.
 
     Args:
       path: A folder (its newest checkpoint), a prefix, or one of the files of a checkpoint.
@@ -113,7 +113,7 @@ def _newest_in(folder):
         return os.path.join(folder, f"{NAME}-{steps[-1]}") if steps else None
     # The newest may have been removed, to go back to the one before.
     names = [state.model_checkpoint_path, *reversed(state.all_model_checkpoint_paths)]
-    # Many programs write full paths, which are those of another folder once this one was moved or copied.
+    # Many programs write full paths, which are wrong once the folder was moved or copied.
     candidates = (path for name in names for path in (os.path.join(folder, os.path.basename(name)), name))
     return next(filter(_is_checkpoint, candidates), None)
 
@@ -164,7 +164,7 @@ def read(path, names):
 
 
 def restore(path, variables_by_name):
-    """Assigns the values of a checkpoint to variables of the same names; what else the file holds is left alone.
+    """Assigns a checkpoint's values to the variables of the same names; other values in the file are ignored.
 
     Args:
       path: As in `find`.
@@ -174,8 +174,8 @@ def restore(path, variables_by_name):
       The prefix that was read.
 
     Raises:
-      UserError: If a variable is missing in the file or has another shape there. The message lists what is missing,
-        what has another shape, and what the file holds instead, side by side; no variable has changed then.
+      UserError: If a variable is missing in the file or has another shape there; no variable is changed then. The
+        message lists what is missing, what has another shape, and what the file holds instead, side by side.
     """
     prefix = find(path)
     shapes = reader(prefix).get_variable_to_shape_map()
@@ -190,21 +190,21 @@ def restore(path, variables_by_name):
         raise UserError(_mismatch(prefix, missing, reshaped, [(name, tuple(shapes[name])) for name in unexpected]))
     values = read(prefix, variables_by_name)
     for name, variable in variables_by_name.items():
-        # Reading what was assigned would ask the other workers of a strategy, who need not be here.
+        # Reading the assigned value would involve the other workers of a strategy, which may not take part.
         variable.assign(values[name], read_value=False)
     return prefix
 
 
 def names_with_averages(path, names):
-    """The names under which a checkpoint holds what its variables are to be, where it holds moving averages.
+    """The names to read variables from in a checkpoint that holds moving averages.
 
     Args:
       path: As in `find`.
       names: Names of variables.
 
     Returns:
-      A dict of each name -> that of its moving average, or the name itself where the checkpoint has no average of it;
-      None where it has none of any.
+      A dict of name -> name of its moving average, or the name itself if the checkpoint has no average of it; None if
+      it has no average of any of them.
 
     Raises:
       UserError: If there is no checkpoint, or its files are damaged.
@@ -216,7 +216,7 @@ def names_with_averages(path, names):
 
 
 def _first_line(error):
-    """TensorFlow's own words, without the name of the op that it puts around them."""
+    """The first line of TensorFlow's message, without the op name that surrounds it."""
     message = getattr(error, "message", None) or str(error)
     return message.strip().splitlines()[0].split("}}")[-1].split(" [Op:")[0].strip()
 
@@ -255,11 +255,11 @@ def read_description(path):
 
     Returns:
       A dict: "network" (the settings of `nets_factory.create_model`), "preprocessing" (name, image_size, which may be
-      None, and the family's numbers), "labels_offset",
-      "label_names", "training" (the flags of the run; {} for weights that were trained elsewhere).
+      None, and the family's numbers), "labels_offset", "label_names", "training" (the flags of the run; {} for weights
+      that were trained elsewhere).
 
     Raises:
-      UserError: If there is no model.json beside the checkpoint, or it is not one.
+      UserError: If there is no model.json beside the checkpoint, or it is not a description.
     """
     path = pathlib.Path(path)
     file = (path if path.is_dir() else path.parent) / DESCRIPTION
@@ -281,10 +281,10 @@ def read_description(path):
 
 
 def write_json(path, value):
-    """Writes a JSON file, whole or not at all.
+    """Writes a JSON file, completely or not at all.
 
     Raises:
-      UserError: If it cannot be written; an earlier file of that name stays.
+      UserError: If it cannot be written; an earlier file of that name is kept.
     """
     with written_whole(path) as part, open(part, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False)

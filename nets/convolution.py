@@ -1,12 +1,12 @@
-"""`slim.conv2d` without its layer objects, with a faster gradient of its weights on CPUs.
+"""`slim.conv2d` without its layer objects, and with a faster gradient of its weights on CPUs.
 
 `conv2d` has the arguments, arg scopes, variables and results of `slim.conv2d`. In a graph it makes its variables and
-operations itself: the objects that Slim makes for each layer cost a tenth of the time from a process's start to its
-first prediction.
+operations itself: the objects that Slim makes for each layer cost a tenth of the time from process start to first
+prediction.
 
-In a function that trains on a CPU, some convolutions are computed in ways that are faster than oneDNN's kernels, which
-TensorFlow calls: nets/convolution_ways.py has them, and `_way` says which is taken. Evaluation, prediction and export
-have TensorFlow's plain convolution.
+In a function that trains on a CPU, some convolutions are computed in ways that are faster than the oneDNN kernels that
+TensorFlow calls. nets/convolution_ways.py implements these ways, and `_way` chooses one. Evaluation, prediction and
+export use TensorFlow's plain convolution.
 """
 
 import tensorflow as tf
@@ -41,17 +41,17 @@ def conv2d(inputs, num_outputs, kernel_size, **given):
       inputs: Activations, [batch, height, width, channels] (or NCHW).
       num_outputs: Filters.
       kernel_size: Height and width of the kernel: a number, or a list of two.
-      **given: Further arguments of `slim.conv2d`; they come before those of an arg scope.
+      **given: Further arguments of `slim.conv2d`; they override those of an arg scope.
 
     Returns:
-      Activations, [batch, height, width, num_outputs] (or NCHW); stride and padding make height and width.
+      Activations, [batch, height, width, num_outputs] (or NCHW); stride and padding determine height and width.
 
     Raises:
-      ValueError: As `slim.conv2d`: if the inputs are no batch of images, or their channels are not known.
+      ValueError: As `slim.conv2d`: if the inputs are not a batch of images, or their channels are unknown.
     """
     arguments = _scoped(slim.conv2d) | given
     inputs = tf.convert_to_tensor(inputs)
-    # What Slim refuses, it explains.
+    # Slim raises errors that explain these.
     refused = inputs.shape.rank != 4 or _channels(inputs, arguments.get("data_format")) is None
     of_slim_only = arguments.get("rate", 1) != 1 or not set(arguments) <= _OWN_ARGUMENTS
     if tf.executing_eagerly() or refused or of_slim_only:
@@ -69,7 +69,7 @@ def _channels(inputs, data_format):
 
 
 def _way(kernel, height, width, channels, outputs, dtype):
-    """Which way of `convolution_ways.convolve` is the fastest in training, or None for TensorFlow's.
+    """The way of `convolution_ways.convolve` that trains fastest, or None for TensorFlow's convolution.
 
     benchmarks/NOTES.md has the measurements.
 
@@ -119,7 +119,7 @@ def _layer(
     outputs_collections=None,
     scope=None,
 ):
-    """`slim.conv2d` with a kernel of `kernel` = [height, width]; the other arguments as there, `rate` 1."""
+    """`slim.conv2d` with `kernel` = [height, width] and `rate` 1; the other arguments are Slim's."""
     dtype, data_format = inputs.dtype.base_dtype, data_format or "NHWC"
     channels = _channels(inputs, data_format)
     with tf.compat.v1.variable_scope(scope, "Conv", [inputs]) as variable_scope:
@@ -144,7 +144,7 @@ def _layer(
 
 
 def _convolve(inputs, weights, stride, padding, data_format):
-    """TensorFlow's convolution; where a CPU trains, one of the same results with faster gradients."""
+    """TensorFlow's convolution; in training on a CPU, one with the same results and faster gradients."""
     if data_format == "NHWC" and _trains_on_cpu():
         if not computes_in(inputs.dtype.name):
             return convolution_ways.convolve_with_wide_gradients(inputs, weights, stride, padding)
@@ -155,14 +155,14 @@ def _convolve(inputs, weights, stride, padding, data_format):
 
 
 def _trains_on_cpu():
-    """Whether gradients may be asked for in the graph that is built, of a machine without GPUs."""
+    """Whether the graph being built is a function that may need gradients, on a machine without GPUs."""
     if not tf.compat.v1.get_default_graph().building_function or tf.config.list_physical_devices("GPU"):
         return False
     return _scoped(batch_norm).get("is_training", True) is not False
 
 
 def _way_of(inputs, weights):
-    """`_way` of tensors; None where the size of the map is not known."""
+    """`_way` for tensors; None if the size of the map is unknown."""
     height, width, channels = inputs.shape[1:]
     if None in (height, width):
         return None

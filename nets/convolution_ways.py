@@ -1,22 +1,22 @@
-"""A convolution in ways that train faster on CPUs than TensorFlow's own; nets/convolution.py chooses among them.
+"""Convolutions that train faster on CPUs than TensorFlow's own; nets/convolution.py chooses among them.
 
-Of stride 1: 3x3 kernels of many channels go by tiles (nets/winograd.py). Of others only the gradient of the weights is
-made of matrix products: of the inputs, shifted for each position of the kernel, with the gradient of the outputs.
-oneDNN's kernel for it is far from the speed of such a product where a map has few positions, or rows as short as 14.
+At stride 1, 3x3 kernels of many channels are computed by tiles (nets/winograd.py). For other kernels only the gradient
+of the weights changes. It is made of matrix products: of the inputs, shifted for each position of the kernel, with the
+gradient of the outputs. oneDNN's kernel for it is much slower on maps with few positions, or rows as short as 14.
 
-Of a precision that the processor has no units for, gradients are computed in float32.
+In a precision that the processor has no units for, gradients are computed in float32.
 """
 
 import tensorflow as tf
 
 from nets import winograd
 
-# Products over parts of the batch, then summed: one thread each, and as exact.
+# Products are computed over parts of the batch, one thread each, and summed, which is as exact.
 _PARTS = 4
 
 
 def convolve(inputs, weights, way):
-    """A convolution of stride 1, padded SAME, computed in a way of its own.
+    """A convolution of stride 1, padded SAME, computed in the given way.
 
     Args:
       inputs: [batch, height, width, channels]; all but the batch must be known.
@@ -44,16 +44,16 @@ def convolve(inputs, weights, way):
 
 
 def convolve_with_wide_gradients(inputs, weights, stride, padding):
-    """`tf.nn.conv2d` of a lower precision, whose gradients are computed in float32 and rounded once.
+    """`tf.nn.conv2d` in a lower precision, with gradients that are computed in float32 and rounded once.
 
-    A processor without units for that precision has no good kernels for these gradients: TensorFlow's take up to twelve
-    times as long as in float32 and round several times (benchmarks/NOTES.md). The outputs are its own, which are fast
-    and sum in float32.
+    On a processor without units for that precision, TensorFlow's kernels for these gradients take up to twelve times as
+    long as in float32 and round several times (benchmarks/NOTES.md). Its kernels for the outputs are used: they are
+    fast and sum in float32.
 
     Args:
       inputs: [batch, height, width, channels], bfloat16 or float16.
       weights: [height, width, channels, outputs], of the same dtype.
-      stride: Of both axes, a number, or a list of two.
+      stride: A number for both axes, or a list of two.
       padding: SAME or VALID.
 
     Returns:
@@ -83,10 +83,10 @@ def convolve_with_wide_gradients(inputs, weights, stride, padding):
 
 
 def _waiting(inputs, upstream):
-    """The inputs, not before the gradient of the outputs is there.
+    """The inputs, held back until the gradient of the outputs is available.
 
-    Else a function's executor makes all copies that the gradient of the weights takes of the inputs, up to nine times
-    their size, as soon as the inputs are there, and keeps them through the forward pass.
+    Otherwise a function's executor copies the inputs for the gradient of the weights as soon as they are available, and
+    keeps the copies, up to nine times the inputs' size, through the forward pass.
     """
     with tf.control_dependencies([upstream]):
         return tf.identity(inputs)
@@ -132,7 +132,7 @@ def gradient_of_weights(inputs, upstream, size):
 
 
 def _gradient_of_weights_over_long_rows(inputs, upstream, size):
-    """TensorFlow's, of a 1x1 kernel, to which it is the same which positions of which images make a row."""
+    """TensorFlow's gradient for a 1x1 kernel, for which a row may hold any positions of any images."""
     height, width, channels = inputs.shape[1:]
     return tf.raw_ops.Conv2DBackpropFilter(
         input=tf.reshape(inputs, [1, height * width, -1, channels]),
@@ -147,7 +147,7 @@ def _gradient_of_weights_by_tiles(inputs, upstream, size):
     return winograd.gradient_of_weights(inputs, upstream)
 
 
-# Each: the outputs, the gradient of the inputs and that of the weights.
+# Functions for the outputs, the gradient of the inputs and the gradient of the weights.
 _WAYS = {
     "products": (_forward, _gradient_of_inputs, gradient_of_weights),
     "long_rows": (_forward, _gradient_of_inputs, _gradient_of_weights_over_long_rows),

@@ -1,6 +1,6 @@
 """How deep and how wide the ImageNet networks are.
 
-Free of TensorFlow, so that a program that only wants to know does not load it.
+Free of TensorFlow, so that a program that needs only these numbers does not load it.
 
 Source: He et al., arXiv:1512.03385, table 1; 200 layers: arXiv:1603.05027.
 """

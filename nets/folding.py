@@ -1,15 +1,15 @@
-"""The inference form of a network: the norm behind a convolution becomes part of its weights and a bias.
+"""The inference form of a network: the norm after a convolution is folded into its weights and a bias.
 
     folded = FoldedModel(model)
     logits, end_points = folded(images)          # as model(images), with about a third of the operations
 
 In inference a norm is y = x * scale + shift with scale = gamma / sqrt(moving_variance + epsilon) and
-shift = beta - moving_mean * scale. Behind a convolution the scale goes into the weights of each filter and the shift is
-a bias; convolution, bias, sum and ReLU then are what TensorFlow, oneDNN and every other engine fuse into one pass. The
-norms that open a v2 unit (preact) and end a v2 network (postnorm) have a sum before and a ReLU behind them: they stay
+shift = beta - moving_mean * scale. After a convolution, the scale goes into the weights of each filter and the shift
+becomes a bias. TensorFlow, oneDNN and every other engine then fuse convolution, bias, sum and ReLU into one pass. The
+norms that open a v2 unit (preact) and end a v2 network (postnorm) have a sum before and a ReLU after them. They stay
 norms by the moving averages, which is one scale and shift.
 
-Weights are constants of the graph, not variables: engines may then lay them out once for good.
+Weights are constants of the graph, not variables, so that engines can lay them out once.
 """
 
 import functools
@@ -25,7 +25,7 @@ _NORM_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 class FoldedModel(tf.Module):
-    """The inference form of a SlimModel, with the values that its variables had when this was made.
+    """The inference form of a SlimModel, with the values that its variables had when it was folded.
 
     Attributes:
       settings, default_image_size, num_classes, compute_dtype: As those of SlimModel.
@@ -34,7 +34,7 @@ class FoldedModel(tf.Module):
 
     def __init__(self, model):
         super().__init__(name=model.name)
-        # Past tf.Module's own __setattr__, which wraps a dict for tracking.
+        # Bypasses tf.Module's own __setattr__, which wraps dicts for tracking.
         object.__setattr__(self, "settings", model.settings)
         object.__setattr__(self, "_functions", {})
         self.num_classes = model.num_classes
@@ -49,11 +49,11 @@ class FoldedModel(tf.Module):
 
         Args:
           images: Preprocessed images, [batch, height, width, 3].
-          training: False; taken so that this stands where a SlimModel does.
+          training: Must be False; accepted so that this can replace a SlimModel.
 
         Returns:
           logits: float32 [batch, num_classes], or features where there are no classes.
-          end_points: Activations by name, the names of the network's own.
+          end_points: Activations by name, as the SlimModel names them.
 
         Raises:
           UserError: If `training` is not False.
@@ -73,7 +73,7 @@ class FoldedModel(tf.Module):
 
         Args:
           images: Preprocessed images, [batch, height, width, 3].
-          values: A dict of name -> tensor of `compute_dtype`; what it does not name is a constant.
+          values: A dict of name -> tensor of `compute_dtype`; all others are constants.
 
         Returns:
           As `__call__`.
@@ -86,7 +86,7 @@ class FoldedModel(tf.Module):
         return self._model.full_end_point_name(name)
 
     def _function(self, names):
-        """The traced function of all results (None) or of the end points `names`."""
+        """The traced function for all results (None) or for the end points `names`."""
         if names not in self._functions:
 
             def compute(images):
@@ -99,14 +99,14 @@ class FoldedModel(tf.Module):
         return self._functions[names]
 
     def _value(self, values, getter, name, dtype=tf.float32, **unused):
-        """Hands a value to the network, a constant rounded once to the dtype it computes in."""
+        """Gives a value to the network; a constant is rounded once to the dtype that the network computes in."""
         if name in values:
             return values[name]
         return tf.constant(self.values_by_name[name], dtype=dtype, name=name.replace("/", "_"))
 
 
 def fold(values, epsilon):
-    """Folds every norm behind a convolution into it.
+    """Folds every norm that follows a convolution into it.
 
     Args:
       values: A dict of Slim name -> array, such as a checkpoint holds; names of other kinds pass through.
@@ -114,7 +114,7 @@ def fold(values, epsilon):
 
     Returns:
       A new dict: for a convolution with a norm, <layer>/weights and <layer>/biases, float32, in place of its weights
-      and the four <layer>/BatchNorm/...; all else as it was.
+      and the four <layer>/BatchNorm/...; all else is unchanged.
     """
     folded = dict(values)
     for name in values:
@@ -132,7 +132,7 @@ def fold(values, epsilon):
 
 
 def _add_bias(net, **unused_norm_params):
-    """Stands where a convolution's norm stood, in the convolution's scope, and adds <layer>/biases."""
+    """Replaces a convolution's norm, in the convolution's scope, and adds <layer>/biases."""
     data_format = resnet_utils.current_data_format()
     biases = slim.model_variable("biases", shape=[resnet_utils.channels(net)], dtype=net.dtype)
     return tf.nn.bias_add(net, biases, data_format=data_format)

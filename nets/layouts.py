@@ -1,6 +1,6 @@
-"""Layouts of networks as data: units of a block, blocks of a network, and the function that a table row becomes.
+"""Layouts of networks as data: units of a block, blocks of a network, and the function made from a table row.
 
-A layout decides where a block's stride stands and where shortcuts project; it decides which weights fit a network.
+A layout decides where a block strides and where shortcuts project, and thereby which weights fit a network.
 """
 
 from nets import depths, resnet_utils
@@ -16,13 +16,13 @@ def make_block(scope, unit_fn, unit, num_units, stride, stride_placement, projec
     Args:
       scope: Variable scope of the block.
       unit_fn: The unit function.
-      unit: Keywords that all units share, the depths among them.
+      unit: Keywords that all units share, including the depths.
       num_units: How many units; at least 1.
       stride: Stride of the block, carried by one unit; the others have stride 1.
-      stride_placement: "last_unit" as research/slim, or "first_unit" as the paper's basic nets, torchvision and the
-        official TensorFlow models.
-      projections: "where_shapes_differ" as the paper, or "every_first_unit" as the official TensorFlow models, whose
-        first unit of a block projects even where depth and size stay.
+      stride_placement: "last_unit" as in research/slim, or "first_unit" as in the paper's basic nets, torchvision and
+        the official TensorFlow models.
+      projections: "where_shapes_differ" as in the paper, or "every_first_unit" as in the official TensorFlow models,
+        where a block's first unit projects even if depth and size do not change.
 
     Returns:
       A Block.
@@ -42,20 +42,20 @@ def make_block(scope, unit_fn, unit, num_units, stride, stride_placement, projec
 def make_basic_block(scope, unit_fn, depth, num_units, stride, stride_placement, projections):
     """`make_block` for basic units, `depth` channels wide.
 
-    Their second 3x3 stands behind the stride, so each unit also learns the stride it would have undilated.
+    Their second 3x3 comes after the stride, so each unit is also given the stride it would have undilated.
     """
     block = make_block(scope, unit_fn, {"depth": depth}, num_units, stride, stride_placement, projections)
     return block._replace(args=[dict(unit, nominal_stride=unit["stride"]) for unit in block.args])
 
 
 def stack_of_blocks(block_fn, base_depths, units_per_block, stride_placement, projections):
-    """Lists the blocks of a whole network; between two blocks the stride is 2.
+    """Lists the blocks of a whole network, with a stride of 2 between blocks.
 
     Args:
-      block_fn: `resnet_v1_block` or one of its like.
+      block_fn: `resnet_v1_block` or a similar function.
       base_depths: Base depth of each block.
       units_per_block: Number of units of each block.
-      stride_placement: As in `make_block`; it decides whether the unit before or after a border has the stride.
+      stride_placement: As in `make_block`; it decides whether the unit before or after a block boundary strides.
       projections: As in `make_block`.
 
     Returns:
@@ -90,5 +90,5 @@ def describe_variant(network, name, builder, default_image_size=224):
 
 
 def scaled_base_depths(depth_multiplier, min_base_depth):
-    """The base depths of the four ImageNet blocks, times `depth_multiplier` and not under `min_base_depth`."""
+    """The base depths of the four ImageNet blocks, times `depth_multiplier` and at least `min_base_depth`."""
     return [max(int(depth * depth_multiplier), min_base_depth) for depth in depths.BASE_DEPTHS]

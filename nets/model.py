@@ -14,7 +14,7 @@ COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
 class _VariableSpec(NamedTuple):
-    """What a network asks for when it asks for a variable."""
+    """A variable as a network requests it."""
 
     name: str
     shape: tuple
@@ -25,7 +25,7 @@ class _VariableSpec(NamedTuple):
 class SlimModel(tf.Module):
     """A Slim network function together with its variables.
 
-    Make one with `nets_factory.create_model`; in the scope of a tf.distribute strategy its variables are that one's.
+    Make one with `nets_factory.create_model`; in a tf.distribute strategy's scope, its variables are the strategy's.
 
     Attributes:
       settings: JSON-able arguments of `create_model`.
@@ -37,7 +37,7 @@ class SlimModel(tf.Module):
     """
 
     def __init__(self, network_fn, settings, default_image_size, compute_dtype="float32", seed=0):
-        """Finds out what variables the network has and makes them.
+        """Finds the network's variables and makes them.
 
         Args:
           network_fn: network_fn(images, is_training, **arguments of conv2d) -> (net, end_points); images
@@ -45,7 +45,7 @@ class SlimModel(tf.Module):
           settings: As the attribute.
           default_image_size: As the attribute.
           compute_dtype: Dtype of the activations, one of COMPUTE_DTYPES.
-          seed: Seed of the initial values; None makes all zeros.
+          seed: Seed of the initial values; None makes them all zeros.
 
         Raises:
           UserError: If the dtype is unknown.
@@ -53,7 +53,7 @@ class SlimModel(tf.Module):
         super().__init__(name=settings["model_name"])
         if compute_dtype not in COMPUTE_DTYPES:
             raise UserError(f"compute_dtype is {compute_dtype!r}, expected one of: {', '.join(COMPUTE_DTYPES)}")
-        # Past tf.Module's own __setattr__, which wraps a dict for tracking: json and SavedModel then refuse it.
+        # Bypasses tf.Module's own __setattr__, which wraps dicts for tracking: json and SavedModel then refuse them.
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "_feature_functions", {})
         self.num_classes = settings["num_classes"]
@@ -70,8 +70,8 @@ class SlimModel(tf.Module):
 
         Args:
           images: Preprocessed images, [batch, height, width, channels].
-          training: Whether norms use the batch and move their averages; a bool, a scalar boolean tensor, or a function
-            that gives one for the scope of a norm.
+          training: Whether norms use batch statistics and update their averages: a bool, a scalar boolean tensor, or a
+            function that gives one for the scope of a norm.
 
         Returns:
           logits: float32 [batch, num_classes], or features where there are no classes.
@@ -87,7 +87,7 @@ class SlimModel(tf.Module):
         return [variable for variable in self.variables_by_name.values() if variable.trainable]
 
     def regularization_loss(self):
-        """The L2 penalty as Slim has it, a float32 scalar: weight_decay * sum(w ** 2) / 2 over convolutions' weights.
+        """Slim's L2 penalty, a float32 scalar: weight_decay * sum(w ** 2) / 2 over the weights of convolutions.
 
         Biases, gamma and beta are not decayed. It is computed from the float32 variables, whatever the compute dtype.
         """
@@ -95,7 +95,7 @@ class SlimModel(tf.Module):
         return self.settings["weight_decay"] * tf.add_n([tf.nn.l2_loss(variable) for variable in weights])
 
     def features(self, images, end_points):
-        """Computes chosen activations, and of the network only what they need.
+        """Computes chosen activations, and only the part of the network that they need.
 
         Args:
           images: Preprocessed images, [batch, height, width, channels].
@@ -113,10 +113,10 @@ class SlimModel(tf.Module):
         return self._feature_functions[names](tf.convert_to_tensor(images))
 
     def feature_extractor(self, end_points):
-        """Makes a function of chosen activations, to build upon: a detector, a segmenter, a linear probe.
+        """Makes a function that computes chosen activations, as a base for a detector, a segmenter or a linear probe.
 
-        Norms use their moving averages. Gradients flow to the images and to `trainable_variables`. What the chosen end
-        points do not need is not computed.
+        Norms use their moving averages. Gradients flow to the images and to `trainable_variables`. Only what the chosen
+        end points need is computed.
 
         Args:
           end_points: Names as in `features`.
@@ -136,10 +136,10 @@ class SlimModel(tf.Module):
         return tf.function(extract, autograph=False, reduce_retracing=True)
 
     def full_end_point_name(self, name):
-        """The full name of an end point, "resnet_v2_50/block2" of "block2".
+        """The full name of an end point: "resnet_v2_50/block2" for "block2".
 
         Raises:
-          UserError: If the name is unknown; the message lists the known ones but those within units.
+          UserError: If the name is unknown; the message lists the known ones except those within units.
         """
         scope = self.settings.get("scope", self.name)
         for candidate in (name, f"{scope}/{name}"):
@@ -159,8 +159,8 @@ class SlimModel(tf.Module):
 
         Args:
           path: A folder (its newest checkpoint), a prefix, or a file.
-          moving_averages: Whether to take each variable's moving average in its place. None does so where the
-            checkpoint holds some: it is they that the trainer's evaluations score.
+          moving_averages: Whether to read the variables' moving averages instead. None does so if the checkpoint holds
+            some, because the trainer's evaluations score the averages.
 
         Returns:
           The prefix that was read.
@@ -179,11 +179,11 @@ class SlimModel(tf.Module):
         return checkpoints.restore(path, variables)
 
     def multiply_adds(self, image_size):
-        """Counts the multiply-adds of the convolutions of a forward pass of one image of image_size x image_size."""
+        """Counts the multiply-adds of all convolutions in a forward pass of one image of image_size x image_size."""
         return sum(map(multiply_adds_of, self.operations(image_size)))
 
     def operations(self, image_size):
-        """The tf.Operations of a forward pass of one image, image_size x image_size, traced on paper to be counted."""
+        """The tf.Operations of a forward pass of one image of image_size x image_size, traced but not run."""
         graph = tf.Graph()
         with graph.as_default():
             self._build(self._paper_image(image_size), False, _placeholder)
@@ -195,7 +195,7 @@ class SlimModel(tf.Module):
         Args:
           images: Preprocessed images, [batch, height, width, channels].
           variable_getter: A custom getter of `tf.compat.v1.variable_scope`, in place of this model's variables.
-          **conv2d_arguments: Arguments that every `slim.conv2d` gets which does not name them itself.
+          **conv2d_arguments: Arguments of every `slim.conv2d` that does not set them itself.
 
         Returns:
           As `__call__`.
@@ -211,7 +211,7 @@ class SlimModel(tf.Module):
             raise UserError("data_format NCHW needs a GPU: TensorFlow convolves NHWC only on this CPU; use NHWC")
 
     def _build(self, images, training, variable_getter=None, **conv2d_arguments):
-        """Traces the network into the current graph; `variable_getter` is a custom getter in place of our variables."""
+        """Traces the network into the current graph; a custom getter `variable_getter` replaces our variables."""
         if variable_getter is None:
             self._check_runs_here()
         if self.settings["data_format"] == "NCHW":
@@ -220,18 +220,18 @@ class SlimModel(tf.Module):
         getter = variable_getter or self._get_variable
         scope = tf.compat.v1.variable_scope("", custom_getter=getter, reuse=tf.compat.v1.AUTO_REUSE)
         with warnings.catch_warnings(), scope:
-            # tf-slim calls TensorFlow's legacy layers by deprecated names, once for each layer.
+            # tf-slim calls TensorFlow's legacy layers by deprecated names, which warns once for each layer.
             warnings.simplefilter("ignore", UserWarning)
             net, end_points = self._network_fn(images, is_training=training, **conv2d_arguments)
         return tf.cast(net, tf.float32), end_points
 
     def _get_variable(self, getter, name, dtype=tf.float32, **unused):
-        """Hands our variable to the network, in the dtype it computes in."""
+        """Gives our variable to the network, in the dtype it computes in."""
         variable = self.variables_by_name[name]
         return variable if tf.as_dtype(dtype) == variable.dtype else tf.cast(variable, dtype)
 
     def _specs_on_paper(self):
-        """Builds the network once on paper and lists the variables it asks for and the end points it makes."""
+        """Traces the network once and lists the variables it requests and the end points it makes."""
         specs = {}
 
         def record(getter, name, shape=None, initializer=None, trainable=True, **arguments):
@@ -247,7 +247,7 @@ class SlimModel(tf.Module):
 
 
 def multiply_adds_of(operation):
-    """Multiply-adds of an operation of a graph: those of a convolution; 0 of any other."""
+    """Multiply-adds of a graph operation; 0 for all but convolutions."""
     if operation.type != "Conv2D":
         return 0
     kernel = operation.inputs[1].shape.as_list()
@@ -260,13 +260,13 @@ def _placeholder(getter, name, shape=None, dtype=tf.float32, **unused):
 
 
 def _first_value(spec, seed):
-    """An array that depends on the seed and the variable's name alone, not on what was made before it."""
+    """An array that depends only on the seed and the variable's name, not on what was made before it."""
     if seed is None:
         return np.zeros(spec.shape, np.float32)
     for constant, value in ((tf.compat.v1.zeros_initializer, 0.0), (tf.compat.v1.ones_initializer, 1.0)):
         if isinstance(spec.initializer, constant):
             return np.full(spec.shape, value, np.float32)
-    # A graph of its own: there the seed of an op that was given none follows from the graph's seed alone.
+    # In a graph of its own, an op without a seed takes one that depends only on the graph's seed.
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.compat.v1.set_random_seed(zlib.crc32(f"{seed}/{spec.name}".encode()) & 0x7FFFFFFF)
         return session.run(spec.initializer(spec.shape, dtype=tf.float32))

@@ -15,8 +15,8 @@ class Network(NamedTuple):
 
     Attributes:
       function: The network function.
-      preprocessing_name: The preprocessing its published weights were trained with, or its data set's custom.
-      arg_scope: Makes the arg scope it is built in.
+      preprocessing_name: The preprocessing its published weights were trained with, or the usual one of its data set.
+      arg_scope: Makes the arg scope that the network is built in.
     """
 
     function: object
@@ -81,7 +81,7 @@ def get_network_fn(name, num_classes, weight_decay=0.0, is_training=False):
       name: A name of NETWORKS.
       num_classes: Classes; None or 0 for features.
       weight_decay: L2 penalty on the weights of convolutions.
-      is_training: Whether norms use the batch.
+      is_training: Whether norms use batch statistics.
 
     Returns:
       network_fn(images, **network_arguments) -> (net, end_points), with the attribute default_image_size.
@@ -126,9 +126,9 @@ def create_model(
         channels].
       input_channels: Channels of the images.
       compute_dtype: Dtype of the activations: float32, bfloat16 or float16. Variables and statistics stay float32.
-      sync_batch_norm: Whether norms, in training, take their statistics over all replicas of a tf.distribute strategy.
-      seed: Seed of the initial weights; a variable's start depends on the seed and its name alone. None makes all
-        variables zeros, which takes less time, for weights that are read next.
+      sync_batch_norm: Whether norms, in training, compute statistics over all replicas of a tf.distribute strategy.
+      seed: Seed of the initial weights; a variable's initial value depends only on the seed and its name. None makes
+        all variables zeros, which is faster, for models whose weights are restored next.
       **network_arguments: Arguments of the network function, such as output_stride or root_pool_padding.
 
     Returns:
@@ -168,7 +168,7 @@ def create_model(
 
 
 def read_layout(model_name, arguments):
-    """Reads arguments of a network function that are given as text.
+    """Parses arguments of a network function.
 
     Args:
       model_name: A name of NETWORKS.
@@ -196,14 +196,14 @@ def read_layout(model_name, arguments):
 
 
 def load_model(path, compute_dtype="float32", **settings):
-    """Makes the network that a checkpoint's model.json describes, with the checkpoint's weights, as they are evaluated.
+    """Makes the network that a checkpoint's model.json describes, with the checkpoint's weights.
 
-    Where the checkpoint holds moving averages, these are the weights; see `SlimModel.restore`.
+    If the checkpoint holds moving averages, these are the weights, as in evaluation; see `SlimModel.restore`.
 
     Args:
       path: The checkpoint's folder (its newest), prefix or file.
       compute_dtype: As in `create_model`.
-      **settings: Settings of `create_model` that take the place of the recorded ones, such as output_stride.
+      **settings: Settings of `create_model` that replace the recorded ones, such as output_stride.
 
     Returns:
       A SlimModel, and the description as `checkpoints.read_description` gives it.
@@ -219,7 +219,7 @@ def load_model(path, compute_dtype="float32", **settings):
 
 
 def create_described(settings, path, compute_dtype="float32"):
-    """Makes the network that the model.json beside a checkpoint describes, its variables all zeros.
+    """Makes the network that the model.json beside a checkpoint describes, with all variables zero.
 
     Args:
       settings: Arguments of `create_model`.
@@ -230,7 +230,7 @@ def create_described(settings, path, compute_dtype="float32"):
       A SlimModel.
 
     Raises:
-      UserError: If a setting is missing, or is none that this version knows.
+      UserError: If a setting is missing, or unknown to this version.
     """
     try:
         return create_model(**settings, compute_dtype=compute_dtype, seed=None)

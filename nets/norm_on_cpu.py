@@ -1,8 +1,8 @@
 """The arithmetic of batch norm on CPUs, in passes that are faster than the fused op's.
 
 oneDNN's kernel, which TensorFlow calls for its fused batch norm, is several times slower than memory on maps with many
-channels; benchmarks/NOTES.md has the measurements. Here the sums over a batch are matrix products, and scale and shift
-are a depthwise convolution with a bias, which oneDNN does in one pass, together with a ReLU behind it. The gradient is
+channels; benchmarks/NOTES.md has the measurements. Here the sums over a batch are matrix products. Scale and shift are
+a depthwise convolution with a bias, which oneDNN computes in one pass, together with a ReLU after it. The gradient is
 the fused op's own.
 """
 
@@ -12,7 +12,7 @@ from nets.processor import cpu_flags
 
 
 def pays(images, data_format):
-    """Whether `batch_norm` can and should stand for the fused op in the graph that is built.
+    """Whether `batch_norm` can and should replace the fused op in the graph being built.
 
     Args:
       images: Activations, [batch, height, width, channels] or [batch, channels, height, width].
@@ -22,14 +22,14 @@ def pays(images, data_format):
         return False
     if data_format != "NHWC" or images.dtype != tf.float32 or None in images.shape[1:]:
         return False
-    # With AVX-512 the kernel is another one, which was not measured; a GPU has its own.
+    # With AVX-512 oneDNN has another kernel, which was not measured; a GPU has its own.
     return "avx512f" not in cpu_flags() and not tf.config.list_physical_devices("GPU")
 
 
 def batch_norm(
     images, gamma, beta, mean, variance, epsilon, data_format="NHWC", is_training=True, exponential_avg_factor=1.0
 ):
-    """Stands for `tf.compat.v1.nn.fused_batch_norm`; arguments and results are those of it, float32 and NHWC.
+    """Replaces `tf.compat.v1.nn.fused_batch_norm`, with its arguments and results, for float32 and NHWC.
 
     Args:
       images: [batch, height, width, channels].
@@ -79,7 +79,7 @@ def batch_norm(
 
 
 def _moments(images):
-    """Mean and variance of each channel over a batch, [channels] each, in two passes: no difference of squares."""
+    """Mean and variance of each channel in a batch, [channels] each, in two passes: no difference of squares."""
     rows = tf.reshape(images, [-1, images.shape[-1]])
     count = tf.shape(rows)[0]
     weights = tf.fill([1, count], 1.0 / tf.cast(count, tf.float32))
@@ -89,6 +89,6 @@ def _moments(images):
 
 def _scale_and_shift(images, scale, shift):
     kernel = tf.reshape(scale, [1, 1, -1, 1])
-    # Not tf.nn.depthwise_conv2d, which makes the same operation in three times the time.
+    # Not tf.nn.depthwise_conv2d, which takes three times as long to make the same operation.
     scaled = tf.raw_ops.DepthwiseConv2dNative(input=images, filter=kernel, strides=[1, 1, 1, 1], padding="SAME")
     return tf.nn.bias_add(scaled, shift)

@@ -1,9 +1,9 @@
-"""What the processor can do, where that decides how something is computed."""
+"""Abilities of the processor that decide how something is computed."""
 
 import functools
 import pathlib
 
-# Flags of which one says that there are units for the precision.
+# Flags any one of which means that there are units for the precision.
 _UNITS = {"bfloat16": {"amx_bf16", "avx512_bf16"}, "float16": {"amx_fp16", "avx512_fp16"}}
 
 
@@ -18,5 +18,5 @@ def cpu_flags():
 
 
 def computes_in(dtype):
-    """Whether the processor has units for a dtype, given by name; else it computes in another and rounds."""
+    """Whether the processor has units for a dtype, given by name; otherwise it computes in another and rounds."""
     return dtype not in _UNITS or bool(_UNITS[dtype] & cpu_flags())

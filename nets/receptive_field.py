@@ -1,8 +1,8 @@
-"""What part of the image an activation can depend on, read off the graph of a network.
+"""The part of the image that an activation can depend on, derived from the graph of a network.
 
-Each layer sees an interval of positions of the layer before; followed back to the image, along the height, an
+Each layer sees an interval of positions of the layer before it. Traced back to the image along the height, an
 activation at index i sees the pixels from i * stride + first to i * stride + last. Where branches join, the interval
-holds those of both. Padding moves the interval and does not narrow it: at the border it reaches past the image.
+covers those of both. Padding moves the interval but does not narrow it: at the border it extends past the image.
 
 Source: Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, Distill 2019.
 """
@@ -22,7 +22,7 @@ class Field(NamedTuple):
     """What the activation at index 0 sees, along the height.
 
     Attributes:
-      first: The first pixel, in the image or, negative, before it.
+      first: The first pixel; negative before the image.
       last: The last pixel.
       stride: Pixels from one activation to the next: input size over output size.
     """
@@ -38,12 +38,12 @@ class Field(NamedTuple):
 
 
 class NetworkGraph(NamedTuple):
-    """A network on paper, without weights.
+    """A traced network without weights.
 
     Attributes:
       graph: A tf.Graph with the network and its v1 variables.
       end_points: Tensors by name, as the network function returns them.
-      fields: A Field by tensor name, for every tensor with positions; the pooled and the logits have none.
+      fields: A Field by tensor name, for every tensor with spatial positions, so for none after a global pool.
     """
 
     graph: tf.Graph
@@ -59,7 +59,7 @@ def trace(model_name, num_classes, image_size, input_channels=3, **settings):
       num_classes: Classes; None or 0 for features.
       image_size: Height and width in pixels.
       input_channels: Channels of the image.
-      **settings: Other settings of `nets_factory.create_model`; those that change no shape are passed over.
+      **settings: Other settings of `nets_factory.create_model`; those that change no shape are ignored.
 
     Returns:
       A NetworkGraph.
@@ -70,7 +70,7 @@ def trace(model_name, num_classes, image_size, input_channels=3, **settings):
     network_fn = nets_factory.get_network_fn(model_name, num_classes)
     network_arguments = {name: value for name, value in settings.items() if name not in _SETTINGS_WITHOUT_SHAPE}
     with tf.Graph().as_default() as graph, warnings.catch_warnings():
-        # tf-slim calls TensorFlow's legacy layers by deprecated names, once for each layer.
+        # tf-slim calls TensorFlow's legacy layers by deprecated names, which warns once for each layer.
         warnings.simplefilter("ignore", UserWarning)
         images = tf.compat.v1.placeholder(tf.float32, [1, image_size, image_size, input_channels])
         _, end_points = network_fn(images, **network_arguments)
@@ -78,7 +78,7 @@ def trace(model_name, num_classes, image_size, input_channels=3, **settings):
 
 
 def receptive_fields(graph, images):
-    """Finds the receptive field of every tensor that depends on `images` and still has positions.
+    """Finds the receptive field of every tensor that depends on `images` and still has spatial positions.
 
     Args:
       graph: A tf.Graph whose layers are NHWC.
@@ -104,7 +104,7 @@ def _union(fields):
 
 
 def _through(operation, field):
-    """The Field behind an operation; None where positions end."""
+    """The Field after an operation; None if spatial positions end there."""
     if operation.type in _WINDOWS:
         return _through_window(operation, field)
     if operation.type == "Pad":
@@ -119,12 +119,12 @@ def _through(operation, field):
 
 
 def _moved(field, before):
-    """The Field after `before` positions were put in front."""
+    """The Field after padding with `before` positions in front."""
     return field._replace(first=field.first - before * field.stride, last=field.last - before * field.stride)
 
 
 def _through_window(operation, field):
-    """The Field behind a convolution or a pool."""
+    """The Field after a convolution or a pool."""
     if operation.type == "Conv2D":
         kernel = 1 + (operation.inputs[1].shape[0] - 1) * operation.get_attr("dilations")[1]
     else:

@@ -1,7 +1,7 @@
 """The residual networks of 6n + 2 layers for 32x32 images, v1 and v2.
 
 A 3x3 root of 16 channels, then three blocks of n basic units with 16, 32 and 64 channels; the first units of blocks 2
-and 3 have stride 2. Convolutions have no biases.
+and 3 have stride 2. Convolutions have no biases, except the logits.
 
     with slim.arg_scope(resnet_cifar.resnet_arg_scope(weight_decay=2e-4)):
         logits, end_points = resnet_cifar.resnet_cifar_v1_20(images, num_classes=10, is_training=True)
@@ -25,7 +25,7 @@ def resnet_cifar_v1(depth):
     """The network function of a v1 net.
 
     Args:
-      depth: Layers, 6n + 2 with n at least 1.
+      depth: Number of layers: 6n + 2 with n at least 1.
 
     Returns:
       A function with the arguments of `_variant`'s network.
@@ -65,7 +65,7 @@ def _variant(family, depth, builder, unit_fn, block_fn):
         shortcut="identity_pad",
         shortcut_connections=True,
     ):
-        """Builds the network; arguments as in `resnet_v1.resnet_v1` but for these.
+        """Builds the network; arguments as in `resnet_v1.resnet_v1` except for these.
 
         Args:
           output_stride: 1, 2 or 4; None is 4.

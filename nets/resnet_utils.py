@@ -1,4 +1,4 @@
-"""What all residual networks here are made of: blocks of units, strided convolutions, root, head and arg scope.
+"""Parts of all residual networks here: blocks of units, strided convolutions, root, head and arg scope.
 
 Sources: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385 (v1); He et al., Identity Mappings in
 Deep Residual Networks, arXiv:1603.05027 (v2); Chen et al., DeepLab, arXiv:1606.00915 (atrous convolution).
@@ -25,7 +25,7 @@ class Block(NamedTuple):
     Attributes:
       scope: Variable scope of the block, such as "block1".
       unit_fn: The unit: takes activations, `rate` and the keywords of one entry of `args`; returns activations.
-      args: A dict of keywords for each unit; `stride` among them.
+      args: A dict of keywords for each unit, including `stride`.
     """
 
     scope: str
@@ -34,7 +34,7 @@ class Block(NamedTuple):
 
 
 class Root(NamedTuple):
-    """What stands before the blocks: a convolution and, perhaps, a 3x3 max pool of stride 2."""
+    """The layers before the blocks: a convolution and an optional 3x3 max pool of stride 2."""
 
     depth: int
     kernel_size: int
@@ -57,7 +57,7 @@ def check_choice(argument, value, choices):
 
 
 def channels(inputs):
-    """The static number of channels of [batch, height, width, channels], or of NCHW where the arg scope says so."""
+    """The static number of channels of [batch, height, width, channels], or of NCHW if the arg scope says so."""
     return inputs.shape[current_data_format().index("C")]
 
 
@@ -68,13 +68,13 @@ def current_data_format(data_format="NHWC"):
 
 
 def rate_after_stride(rate, stride, nominal_stride):
-    """The atrous rate behind a strided convolution of a unit: it grows by the part of the stride that was not made."""
+    """The atrous rate after a unit's strided convolution: it grows by the part of the stride that was not applied."""
     return rate * max(nominal_stride, stride) // stride
 
 
 @slim.add_arg_scope
 def subsample(inputs, factor, scope=None, data_format="NHWC"):
-    """Keeps every `factor`-th row and column, the first among them.
+    """Keeps every `factor`-th row and column, starting with the first.
 
     Args:
       inputs: Activations, [batch, height, width, channels] (or NCHW).
@@ -92,16 +92,16 @@ def subsample(inputs, factor, scope=None, data_format="NHWC"):
 
 @slim.add_arg_scope
 def pad_shortcut(inputs, depth, stride, kind, data_format="NHWC"):
-    """A shortcut without parameters to a unit of other depth: the paper's option A.
+    """A shortcut without parameters for a unit that changes the depth: the paper's option A.
 
-    Zero channels are added equally on both sides (the odd one behind).
+    Zero channels are added equally on both sides (an odd one at the end).
 
     Args:
       inputs: Activations, [batch, height, width, channels] (or NCHW), channels at most `depth`.
       depth: Channels of the result.
       stride: Stride of the unit.
-      kind: "identity_pad" keeps every `stride`-th pixel, as the paper; "avg_pool_pad" averages windows of
-        stride x stride pixels (at the lower and right border of what remains there).
+      kind: "identity_pad" keeps every `stride`-th pixel, as in the paper; "avg_pool_pad" averages windows of
+        stride x stride pixels (at the lower and right border, of the pixels that remain).
       data_format: NHWC or NCHW.
 
     Returns:
@@ -124,7 +124,7 @@ def pad_shortcut(inputs, depth, stride, kind, data_format="NHWC"):
 
 
 def pads_channels(shortcut_kind, stride, nominal_stride):
-    """Whether a shortcut of this kind is `pad_shortcut` (or a projection).
+    """Whether a shortcut of this kind is `pad_shortcut` (else it is a projection).
 
     Raises:
       UserError: If the kind is unknown, or cannot dilate and the unit is dilated.
@@ -141,7 +141,7 @@ def pads_channels(shortcut_kind, stride, nominal_stride):
 def conv2d_same(inputs, num_outputs, kernel_size, stride, rate=1, scope=None, data_format="NHWC", **conv2d_arguments):
     """A convolution whose strided result is the stride-1 SAME result, subsampled.
 
-    A plain strided SAME convolution is not, when the size is even: it pads the lower and right border only.
+    A plain strided SAME convolution differs when the size is even: it pads less above and to the left.
 
     Args:
       inputs: Activations, [batch, height, width, channels] (or NCHW).
@@ -185,9 +185,9 @@ def apply_root(net, root, output_stride, root_pool_padding, data_format, **conv2
     Args:
       net: Images, [batch, height, width, channels] (or NCHW).
       root: A Root.
-      output_stride: Stride wanted of the whole network, or None.
-      root_pool_padding: "same" as Slim and the official models (an even size is padded below and to the right only), or
-        "symmetric" as Keras Applications and torchvision (one pixel of zeros on each side).
+      output_stride: Output stride of the whole network, or None.
+      root_pool_padding: "same" as in Slim and the official models (an even size is padded below and to the right only),
+        or "symmetric" as in Keras Applications and torchvision (one pixel of zeros on each side).
       data_format: NHWC or NCHW.
       **conv2d_arguments: Further arguments of the convolution.
 
@@ -213,15 +213,15 @@ def apply_root(net, root, output_stride, root_pool_padding, data_format, **conv2
 
 @slim.add_arg_scope
 def stack_blocks_dense(net, blocks, output_stride=None, store_non_strided_activations=False, outputs_collections=None):
-    """Stacks `blocks`, holding the output to `output_stride`.
+    """Stacks `blocks` and keeps the output at `output_stride`.
 
     Args:
       net: Activations, [batch, height, width, channels] (or NCHW).
       blocks: A list of Block.
-      output_stride: Input size over output size: a product of the unit strides up to some unit. Past it, units dilate
-        (rate 2, 4, ...) instead of striding. None is the nominal stride.
-      store_non_strided_activations: Whether the output of a block is taken before the stride of its last unit, which is
-        then a subsampling behind the block: the same network, and about four times the cost of that unit.
+      output_stride: Input size over output size: the product of the unit strides up to some unit. Units after that one
+        dilate (rate 2, 4, ...) instead of striding. None is the nominal stride.
+      store_non_strided_activations: Whether a block's output is taken before its last unit's stride, which becomes a
+        subsampling after the block: the same network, but that unit costs about four times as much.
       outputs_collections: Collections that get the output of each block.
 
     Returns:
@@ -309,7 +309,7 @@ def classify(net, end_points, scope_name, num_classes, global_pool, spatial_sque
 
 @slim.add_arg_scope
 def last_norm_starts_at_zero(zero_gamma=False):
-    """Says whether the arg scope asks that the norm which ends a residual branch start with gamma = 0."""
+    """Whether the arg scope makes the norm at the end of a residual branch start with gamma = 0."""
     return zero_gamma
 
 
@@ -351,8 +351,8 @@ def resnet_arg_scope(
 
     Args:
       weight_decay: L2 penalty on the weights of convolutions: weight_decay * sum(w ** 2) / 2.
-      batch_norm_decay: Weight of the past in the moving averages. 0.997 suits long runs; in a run of few hundred steps
-        the averages stay near their start and evaluation collapses, so lower it.
+      batch_norm_decay: Weight of the past in the moving averages. 0.997 suits long runs; in a run of a few hundred
+        steps the averages stay near their initial values and evaluation collapses, so lower it.
       batch_norm_epsilon: Added to the variance.
       batch_norm_scale: Whether norms have a gamma.
       activation_fn: Activation of convolutions.

@@ -5,7 +5,7 @@ Typical use, in a v1 graph or in a tf.function traced with autograph=False:
     with slim.arg_scope(resnet_v1.resnet_arg_scope()):
         logits, end_points = resnet_v1.resnet_v1_50(images, num_classes=1000, is_training=False)
 
-    # features of a dense task: [batch, height / 16, width / 16, 2048]
+    # features for a dense task: [batch, height / 16, width / 16, 2048]
     with slim.arg_scope(resnet_v1.resnet_arg_scope()):
         net, _ = resnet_v1.resnet_v1_101(images, None, is_training=False, global_pool=False, output_stride=16)
 
@@ -43,8 +43,9 @@ def bottleneck(
       rate: Atrous rate.
       outputs_collections: Collections that get the result.
       scope: Variable scope, "bottleneck_v1" when None.
-      use_bounded_activations: Whether activations are held to [0, 6] and the residual to [-6, 6], for quantization.
-      project: Whether the shortcut is a convolution even where the depth stays.
+      use_bounded_activations: Whether to clip the projected shortcut and the result to [0, 6] and the residual to
+        [-6, 6], for quantization.
+      project: Whether the shortcut is a convolution even at unchanged depth.
 
     Returns:
       Activations, [batch, ceil(height / stride), ceil(width / stride), depth].
@@ -85,8 +86,8 @@ def basic(
       rate: Atrous rate of the first convolution.
       outputs_collections: Collections that get the result.
       scope: Variable scope, "basic_v1" when None.
-      project: Whether the shortcut is a convolution even where the depth stays.
-      nominal_stride: Stride that the unit has when not dilated; the second convolution dilates by what was not strided.
+      project: Whether the shortcut is a convolution even at unchanged depth.
+      nominal_stride: Stride of the undilated unit; the second convolution dilates by the part that is not strided.
       shortcut_kind: Shortcut where the depth changes: "projection" (the paper's option B), "identity_pad" (option A) or
         "avg_pool_pad".
       shortcut_connections: False leaves the shortcut out: the paper's plain network.
@@ -113,7 +114,7 @@ def basic(
 
 
 def _shortcut(inputs, depth, stride, project, activation_fn=None):
-    """The input as it is where depth and projection allow it, else a linear 1x1 convolution with its norm."""
+    """The subsampled input if depth and `project` allow it, else a 1x1 convolution with its norm."""
     if depth == resnet_utils.channels(inputs) and not project:
         return resnet_utils.subsample(inputs, stride, "shortcut")
     return conv2d(inputs, depth, [1, 1], stride=stride, activation_fn=activation_fn, scope="shortcut")
@@ -138,14 +139,14 @@ def resnet_v1(
 ):
     """Builds a v1 network of `blocks`.
 
-    For dense tasks use global_pool=False, an `output_stride` of 8 or 16, and sizes of a multiple of 32 plus 1: the
-    corners of the features then lie on the corners of the image.
+    For dense tasks use global_pool=False, an `output_stride` of 8 or 16, and image sizes that are a multiple of 32
+    plus 1: the corners of the features then align with the corners of the image.
 
     Args:
       inputs: Images, [batch, height, width, channels], or [batch, channels, height, width] with data_format NCHW.
       blocks: A list of resnet_utils.Block.
       num_classes: Classes; None or 0 returns the features.
-      is_training: Whether norms use the batch (and move their averages); None leaves that to an outer arg scope.
+      is_training: Whether norms use batch statistics (and update their averages); None leaves it to an outer arg scope.
       global_pool: Whether to average over height and width before the logits.
       output_stride: Input size over output size, 4, 8, 16 or 32 with the ImageNet root; None is the nominal stride.
       include_root_block: Whether the root comes before the blocks.
@@ -205,7 +206,7 @@ def resnet_v1_basic_block(
 
 
 def _variant(name, depth, block_fn=resnet_v1_block, stride_placement="last_unit"):
-    """The network function of one depth; its arguments stand in research/slim's order, ours follow by keyword."""
+    """The network function of one depth; its arguments are in research/slim's order, ours are keyword-only."""
     placement = stride_placement
 
     def network(
@@ -284,7 +285,7 @@ resnet_v1_101 = _variant("resnet_v1_101", 101)
 resnet_v1_152 = _with_order_of_152(_variant("resnet_v1_152", 152))
 resnet_v1_200 = _with_order_of_152(_variant("resnet_v1_200", 200))
 
-# v1.5: the stride on the 3x3 of a block's first unit, as torchvision and the official TensorFlow models.
+# v1.5: the 3x3 of a block's first unit has the stride, as in torchvision and the official TensorFlow models.
 resnet_v1_5_50 = _variant("resnet_v1_5_50", 50, stride_placement="first_unit")
 resnet_v1_5_101 = _variant("resnet_v1_5_101", 101, stride_placement="first_unit")
 resnet_v1_5_152 = _variant("resnet_v1_5_152", 152, stride_placement="first_unit")

@@ -6,7 +6,7 @@ Typical use, in a v1 graph or in a tf.function traced with autograph=False:
         logits, end_points = resnet_v2.resnet_v2_50(images, num_classes=1001, is_training=False)
 
 The end point block4 is the plain sum of the last unit, before the network's last norm and ReLU.
-The convolutions that no norm follows (root, shortcut, the last of a unit) have biases, as in Slim.
+Convolutions not followed by a norm (root, shortcut, the last of a unit) have biases, as in Slim.
 
 Source: He et al., Identity Mappings in Deep Residual Networks, arXiv:1603.05027.
 """
@@ -34,7 +34,7 @@ def bottleneck(inputs, depth, depth_bottleneck, stride, rate=1, outputs_collecti
       rate: Atrous rate.
       outputs_collections: Collections that get the result.
       scope: Variable scope, "bottleneck_v2" when None.
-      project: Whether the shortcut is a convolution even where the depth stays.
+      project: Whether the shortcut is a convolution even at unchanged depth.
 
     Returns:
       Activations, [batch, ceil(height / stride), ceil(width / stride), depth].
@@ -70,7 +70,7 @@ def basic(
       rate: Atrous rate of the first convolution.
       outputs_collections: Collections that get the result.
       scope: Variable scope, "basic_v2" when None.
-      project: Whether the shortcut is a convolution even where the depth stays.
+      project: Whether the shortcut is a convolution even at unchanged depth.
       nominal_stride: As in `resnet_v1.basic`.
       shortcut_kind: As in `resnet_v1.basic`; a projection starts from the pre-activation, the others from the input.
       shortcut_connections: False leaves the shortcut out.
@@ -97,7 +97,7 @@ def basic(
 
 
 def _shortcut(inputs, preact, depth, stride, project):
-    """The input as it is where depth and projection allow it, else a linear 1x1 convolution of the pre-activation."""
+    """The subsampled input if depth and `project` allow it, else a linear 1x1 convolution of the pre-activation."""
     if depth == resnet_utils.channels(inputs) and not project:
         return resnet_utils.subsample(inputs, stride, "shortcut")
     return conv2d(preact, depth, [1, 1], stride=stride, normalizer_fn=None, activation_fn=None, scope="shortcut")
@@ -122,11 +122,11 @@ def resnet_v2(
 ):
     """Builds a v2 network of `blocks`.
 
-    Args and returns are those of `resnet_v1.resnet_v1`, `scope` is "resnet_v2" when None.
+    Args and returns are those of `resnet_v1.resnet_v1`, except that `scope` is "resnet_v2" when None.
 
     Raises:
       ValueError: If `output_stride` cannot be reached, an argument is not one of its choices, or the arg scope asks for
-        zero_gamma: the ReLU behind a unit's last norm has no gradient at 0, so the unit could never learn.
+        zero_gamma: the ReLU after a unit's last norm has no gradient at 0, so the unit could never learn.
     """
     if resnet_utils.last_norm_starts_at_zero():
         raise UserError(
@@ -143,7 +143,7 @@ def resnet_v2(
         ):
             net = inputs
             if include_root_block:
-                # The first unit's pre-activation norms and activates, so the root does not.
+                # The first unit's pre-activation applies norm and ReLU, so the root does not.
                 net, output_stride = resnet_utils.apply_root(
                     net, root, output_stride, root_pool_padding, data_format, normalizer_fn=None, activation_fn=None
                 )
@@ -175,7 +175,7 @@ def resnet_v2_basic_block(
 
 
 def _variant(name, depth, block_fn=resnet_v2_block, stride_placement="last_unit"):
-    """The network function of one depth; its arguments stand in research/slim's order, ours follow by keyword."""
+    """The network function of one depth; its arguments are in research/slim's order, ours are keyword-only."""
     placement = stride_placement
 
     def network(

@@ -1,9 +1,9 @@
 """3x3 convolutions with a quarter of the multiplications, by tiles of 4x4 outputs.
 
 The method is F(4x4, 3x3) of arXiv:1509.09308 (Lavin and Gray, equation 8): tiles of inputs, kernels and tiles of
-outputs are carried to 6x6 products, Y = A' [(G g G') * (B' d B)] A, so that the sums over channels are 36 matrix
+outputs are transformed to 6x6 products, Y = A' [(G g G') * (B' d B)] A, so that the sums over channels are 36 matrix
 products. The paper's points are 0, +-1, +-2 and infinity. With 0, +-3/4, +-3/2 and infinity the rounding error is less
-than half of theirs: in float32 1.2e-6 of the outputs' deviation, where a plain sum has 1.6e-7 (256 channels;
+than half as large: in float32 1.2e-6 of the outputs' deviation, compared with 1.6e-7 for a plain sum (256 channels;
 benchmarks/NOTES.md).
 
 Everything here is for stride 1, padding SAME, NHWC and float32.
@@ -19,7 +19,7 @@ _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 
 
 def _matrices():
-    """B', G and A' of equation 8, each with itself for both axes: [36, 36], [36, 9] and [16, 36]."""
+    """B', G and A' of equation 8, each in a Kronecker product with itself: [36, 36], [36, 9] and [16, 36]."""
 
     def values(count):
         at_points = np.vander(_POINTS, count, increasing=True)
@@ -47,7 +47,7 @@ def convolve(inputs, weights):
 
 
 def gradient_of_inputs(upstream, weights):
-    """The gradient of `convolve` for its inputs: a convolution with the kernel turned round.
+    """The gradient of `convolve` with respect to its inputs: a convolution with the flipped kernel.
 
     Args:
       upstream: The gradient of the outputs, [batch, height, width, outputs].
@@ -60,7 +60,7 @@ def gradient_of_inputs(upstream, weights):
 
 
 def gradient_of_weights(inputs, upstream):
-    """The gradient of `convolve` for its weights.
+    """The gradient of `convolve` with respect to its weights.
 
     Args:
       inputs: [batch, height, width, channels].
@@ -77,11 +77,11 @@ def gradient_of_weights(inputs, upstream):
 
 
 def _by_products(images, weights, of_weights, transpose):
-    """A convolution of images with kernels that `of_weights` carries to products, [36, channels, outputs].
+    """A convolution of images with kernels that `of_weights` transforms to products, [36, channels, outputs].
 
-    Those are transposed as matrices, [36, outputs, channels], if `transpose`.
+    `transpose` swaps the last two axes of these products.
     """
-    # Else a function's executor transforms the kernels of all layers at once, four times their size.
+    # Otherwise a function's executor transforms the kernels of all layers at once, to four times their size.
     with tf.control_dependencies([images]):
         weights = tf.identity(weights)
     kernels = _transformed(of_weights, tf.reshape(weights, [_KERNEL**2, *weights.shape[2:]]))
@@ -91,13 +91,13 @@ def _by_products(images, weights, of_weights, transpose):
 
 
 def _transformed(matrix, tiles):
-    """A transform of [places, rows, channels], such as tiles, by a matrix [products, places]."""
+    """Transforms [places, rows, channels], such as tiles, by a matrix [products, places]."""
     channels = tiles.shape[-1]
     return tf.reshape(tf.matmul(matrix, tf.reshape(tiles, [tiles.shape[0], -1])), [len(matrix), -1, channels])
 
 
 def _tiles(images, span):
-    """The tiles of span x span pixels that start every 4 pixels, each place of a tile apart.
+    """The tiles of span x span pixels that start every 4 pixels, grouped by place within the tile.
 
     Args:
       images: [batch, height, width, channels].
@@ -115,18 +115,18 @@ def _tiles(images, span):
         images = tf.pad(images, [[0, 0], [border, below], [border, beside], [0, 0]])
     pixels = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
     first = pixels[: down * TILE : TILE, : across * TILE : TILE]
-    # One pass over memory; slices with strides, stacked, took three to ten times as long.
+    # One pass over memory; stacking strided slices took three to ten times as long.
     places = pixels[:span, :span].reshape(-1, 1, 1) + first.reshape(1, 1, -1)
     batch = tf.range(tf.shape(images)[0])[:, tf.newaxis] * (rows * columns)
     return tf.gather(tf.reshape(images, [-1, channels]), tf.reshape(places + batch, [span**2, -1]))
 
 
 def _image(places, like):
-    """The images of which `places`, [16, batch * tiles of an image, channels], has each place of the tiles apart.
+    """The images whose tiles, grouped by place, are `places`, [16, batch * tiles of an image, channels].
 
     Args:
       places: As above.
-      like: [batch, height, width, any], of the batch, height and width to make.
+      like: [batch, height, width, any], with the batch, height and width of the result.
     """
     height, width = like.shape[1:3]
     down, across = -(-height // TILE), -(-width // TILE)

@@ -1,1 +1,1 @@
-"""Weights of other libraries, read into checkpoints of ours and written from them; one module a format."""
+"""Weights of other libraries, read into checkpoints of ours and written from them; one module per format."""

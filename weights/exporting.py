@@ -1,4 +1,4 @@
-"""A checkpoint of ours into another library's file: what `convert_weights.py --target_format` runs."""
+"""Converts a checkpoint of ours to another library's file: what `convert_weights.py --target_format` runs."""
 
 import datetime
 import pathlib
@@ -9,7 +9,7 @@ from command_line import UserError
 
 
 def export_weights(config, show=lambda text: None):
-    """Writes a checkpoint of ours as another library reads it.
+    """Writes a checkpoint of ours in another library's format.
 
     Args:
       config: A convert_weights.ConvertWeightsConfig with a target_format.
@@ -64,7 +64,7 @@ def export_weights(config, show=lambda text: None):
 
 
 def _check_room(folder, tensors, output):
-    """Raises a UserError where the disk is too full: HDF5, which Keras writes, may crash the process on a full one."""
+    """Raises a UserError if the disk is too full: HDF5, which Keras writes, may crash the process on a full disk."""
     needed = sum(value.nbytes for value in tensors.values()) + 2**20
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -15,7 +15,7 @@ class Foreign(NamedTuple):
     Attributes:
       tensors: A dict of the format's own name -> array, without optimizer state.
       files: Paths of all files that were read.
-      facts: What the file itself says of the network, by the format's own keys; {} for a file of mere weights.
+      facts: What the file itself says about the network, by the format's own keys; {} for a file of weights only.
     """
 
     tensors: dict

@@ -1,6 +1,6 @@
 """The table of formats. A format is a module with these members:
 
-MODEL_NAMES                                     the networks of ours that it can hold
+MODEL_NAMES                                     our networks that it can hold
 read(path, use_moving_averages)                 a foreign.Foreign
 projections(structure)                          as in `layouts.make_block`
 names(structure, tensors, projections)          a dict of (place, quantity) -> name of the tensor
@@ -10,10 +10,10 @@ preprocessing(structure, source)                name and numbers of the preproce
 reverse_channels(structure, preprocessing_name) whether the first convolution expects BGR
 run_source(structure, source, inputs, preprocessing)  what was run, and its logits
 
-A format that checkpoints of ours can be written in also has:
+A format that our checkpoints can be written in also has:
 
-EPSILON, SUFFIXES                               of its norms, of its files
-check_target(structure, settings, image_size)   raises a UserError where the library cannot compute the same function
+EPSILON, SUFFIXES                               epsilon of its norms, endings of its files
+check_target(structure, settings, image_size)   raises a UserError if the library cannot compute the same function
 from_ours(place, quantity, value)               the inverse of to_ours
 write(path, structure, tensors, num_classes, preprocessing)  writes a dict of its own names -> array
 """

@@ -1,4 +1,4 @@
-"""A foreign file into a checkpoint of ours: what `convert_weights.py --source_format` runs."""
+"""Converts a foreign file to a checkpoint of ours: what `convert_weights.py --source_format` runs."""
 
 import datetime
 import json
@@ -43,7 +43,7 @@ def import_weights(config, show=lambda text: None):
     num_classes = mapping.number_of_classes(library, structure, source.tensors, projections)
     offset = config.labels_offset
     if offset is None:
-        # Slim's ImageNet records have a background of label 0, which a network of 1000 classes leaves out.
+        # Slim's ImageNet records have a background class, label 0, which a network of 1000 classes leaves out.
         offset = 1 if num_classes == 1000 else 0
     names = _label_names(config, num_classes, offset)
     model = nets_factory.create_model(structure.model_name, num_classes, seed=None, **settings)
@@ -87,7 +87,7 @@ def _check_numbers(config):
 
 
 def _check_output(output, overwrite):
-    """Refuses to write over anything but an earlier import, and over that unless --overwrite says so."""
+    """Refuses to overwrite anything but an earlier import, and that too without --overwrite."""
     from nets import checkpoints
 
     if not output.exists():
@@ -131,7 +131,7 @@ def _preprocessing(config, library, structure, source):
 
 
 def _label_names(config, num_classes, offset):
-    """The names of the classes: of --labels, else of the labels.json in the source's folder, else None.
+    """The class names: from --labels, else from the labels.json in the source's folder, else None.
 
     A file may name a data set's labels, of which the network leaves out the first `offset`.
     """
@@ -152,7 +152,7 @@ def _label_names(config, num_classes, offset):
 
 
 def _read_names(path):
-    """Names from a text file of one a line, bare or as Slim numbers them (0:tench), or JSON: a list, or an object."""
+    """Names from a text file, one per line, bare or numbered like Slim's (0:tench), or from a JSON list or object."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
@@ -173,7 +173,7 @@ def _read_names(path):
 
 
 def _write(output, model, description):
-    """Writes the folder beside its place, then renames it, so that no half of it is ever there."""
+    """Writes the folder under a temporary name, then renames it, so that readers never see a partial one."""
     import tensorflow as tf
 
     from nets import checkpoints
@@ -188,5 +188,5 @@ def _write(output, model, description):
         description["source"]["checkpoint"] = {file.name: foreign.sha256(file) for file in files}
         checkpoints.write_description(part, description)
         if output.exists():
-            output.rename(part.with_name("old"))  # Which goes when the folder around it does.
+            output.rename(part.with_name("old"))  # It is deleted with the temporary folder around it.
         part.rename(output)

@@ -1,8 +1,8 @@
 """ResNets of Keras Applications, v1 and v2.
 
-v1 strides in the first 1x1 convolution of a stage, ours in the 3x3 before it: the same function, since what lies
-between is 1x1 or point by point. Its convolutions have biases, and it expects BGR images. v2 is Slim's network, with a
-root pool padded on both sides.
+v1 strides in the first 1x1 convolution of a stage, ours in the 3x3 before it. Both compute the same function, because
+the layers between are 1x1 or pointwise. Convolutions of Keras' v1 have biases, and it expects BGR images. v2 is Slim's
+network, with a root pool padded on both sides.
 
 Source: https://github.com/keras-team/keras/tree/master/keras/src/applications (resnet.py, resnet_v2.py).
 """
@@ -20,12 +20,12 @@ from weights.places import NORM, list_places, quantities
 MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2", "v1_5") for depth in (50, 101, 152))
 EPSILON = 1.001e-5
 SUFFIXES = (".h5", ".keras")
-_OWN_PREPROCESSING = {1: "vgg", 2: "inception"}  # By version: ours that does what Keras' preprocess_input does.
+_OWN_PREPROCESSING = {1: "vgg", 2: "inception"}  # By version: our equivalent of Keras' preprocess_input.
 LEAVES = {"weights": "kernel", "biases": "bias", **{quantity: quantity for quantity in NORM}}
 _OLD_ROOT = {"conv1": ("conv1", "bn_conv1")}
 _ROOT = {"conv1": ("conv1_conv", "conv1_bn"), "postnorm": (None, "post_bn")}
 _OLD_BRANCHES = {"shortcut": "1", "conv1": "2a", "conv2": "2b", "conv3": "2c"}
-_LEAST_SIZE = 32  # Pixels, which Keras asks for.
+_LEAST_SIZE = 32  # Keras' minimum image size, in pixels.
 _BRANCHES = {"shortcut": "0", "conv1": "1", "conv2": "2", "conv3": "3", "preact": "preact"}
 
 
@@ -45,9 +45,9 @@ def projections(structure):
 def names(structure, tensors, projections):
     """Maps (place, quantity) to the name in a Keras file, for all that Keras may have there.
 
-    Both generations of names are known; which it is, and what the last layer is called, shows in the file.
+    There are two generations of names; which one it is, and what the last layer is called, is read off the file.
     """
-    # Keras had no v2 yet when the old names were given.
+    # Keras had no v2 yet when it used the old names.
     old = structure.version == 1 and any(name.startswith("bn_conv1/") for name in tensors)
     dense = [name for name, value in tensors.items() if name.endswith("/kernel") and value.ndim == 2]
     head = dense[0].removesuffix("/kernel") if len(dense) == 1 else "predictions"
@@ -107,7 +107,7 @@ def settings(structure, foreign):
             "a Keras file of weights alone is taken for Keras Applications', which has no v1.5 network; give "
             f"--model_name={structure.model_name.replace('_5', '', 1)}, or the whole model with its configuration"
         )
-    # Without a configuration: the default of the Keras that used the old names, and the number in today's.
+    # Without a configuration: the default of the Keras that used the old names, else the value in today's networks.
     epsilons = {layer["epsilon"] for layer in layers.values() if layer["class_name"] == "BatchNormalization"}
     if len(epsilons) > 1:
         raise UserError(f"the norms of the file have several epsilons, {sorted(epsilons)}; ours share one")
@@ -116,7 +116,7 @@ def settings(structure, foreign):
 
 
 def _check_strides(structure, layers, old):
-    """Refuses v1.5 weights for v1 and the reverse: their names and shapes are the same."""
+    """Refuses v1.5 weights for v1 and vice versa: their names and shapes are the same."""
     if structure.version == 2:
         return
     names = ("res3a_branch2a", "res3a_branch2b") if old else ("conv3_block1_1_conv", "conv3_block1_2_conv")
@@ -133,7 +133,7 @@ def _check_strides(structure, layers, old):
 
 
 def _check_root_pool(layers):
-    """The first pool must follow a padding by one pixel on each side, or pad as SAME cannot."""
+    """Raises a UserError unless the first max pool follows a zero padding."""
     for before, layer in zip(layers, layers[1:], strict=False):
         if layer["class_name"] == "MaxPooling2D":
             if before["class_name"] != "ZeroPadding2D":
@@ -144,13 +144,13 @@ def _check_root_pool(layers):
 
 
 def reverse_channels(structure, preprocessing_name):
-    """Whether the network sees blue first: v1 after Keras' own preprocessing, which is ours named vgg."""
+    """Whether the network expects BGR: v1 with Keras' own preprocessing, which is our vgg."""
     return structure.version == 1 and preprocessing_name == _OWN_PREPROCESSING[1]
 
 
 def preprocessing(structure, foreign):
-    """Name and numbers of the preprocessing, and the image size, that Keras Applications' weights go with."""
-    # For v1 Keras subtracts Caffe's means, after it has turned RGB to BGR.
+    """Name and numbers of the preprocessing, and the image size, that fit Keras Applications' weights."""
+    # For v1, Keras converts RGB to BGR, then subtracts Caffe's means.
     numbers = {"means": (123.68, 116.779, 103.939)} if structure.version == 1 else {}
     return _OWN_PREPROCESSING[structure.version], numbers, 224
 
@@ -172,7 +172,7 @@ def run_source(structure, source, inputs, preprocessing):
     num_classes = len(source.tensors[heads[0]]) if heads[0] in source.tensors else None
     epsilon = settings(structure, source)["batch_norm_epsilon"]
     model = keras_models.build(structure, num_classes, inputs.shape[1], epsilon)
-    # Today's names for what the file may call otherwise.
+    # Today's names for tensors that the file may name differently.
     today = names(structure, {}, projections(structure))
     tensors = {today[key]: source.tensors[name] for key, name in keys.items() if name in source.tensors}
     keras_models.set_weights(model, tensors)
@@ -183,14 +183,14 @@ def run_source(structure, source, inputs, preprocessing):
 
 
 def _pixels(inputs, preprocessing):
-    """The pictures, 0 to 255, that our preprocessing made `inputs` of."""
+    """The pictures, 0 to 255, that our preprocessing made `inputs` from."""
     if preprocessing["name"] == "vgg":
         return inputs + np.float32(preprocessing["means"])
     return (inputs + 1) * np.float32(127.5)
 
 
 def check_target(structure, settings, image_size):
-    """Raises a UserError where no network of Keras Applications computes what ours does."""
+    """Raises a UserError if no network of Keras Applications computes what ours does."""
     targets.check(
         structure,
         settings,
@@ -203,7 +203,7 @@ def check_target(structure, settings, image_size):
 
 
 def write(path, structure, tensors, num_classes, preprocessing):
-    """Writes a file by Keras' own network: .weights.h5 for the weights alone, .h5 or .keras for the whole model."""
+    """Writes a file with Keras' own network: .weights.h5 for the weights only, .h5 or .keras for the whole model."""
     from weights import keras_models
 
     size, weights_alone = preprocessing["image_size"], path.name.endswith(".weights.h5")

@@ -1,7 +1,7 @@
 """The files that Keras networks come in: HDF5 (two layouts), .keras archives, and folders of TensorFlow.js.
 
 All are read without building the network, by layer name: "conv1_conv/kernel". The `facts` of a file are its "layers", a
-list of the configurations of the layers, where it has one.
+list of the configurations of the layers, if it has one.
 """
 
 import io
@@ -59,7 +59,7 @@ def _read_archive(path):
 
 
 def _read_hdf5(file, path):
-    """Tensors, files and facts of an open HDF5 file, of Keras 3's layout or of the older one."""
+    """Tensors, files and facts of an open HDF5 file, in Keras 3's layout or the older one."""
     if "layers" in file and "layer_names" not in file.attrs:
         return _read_numbered(file["layers"], path), [path], {}
     facts = {}
@@ -70,13 +70,13 @@ def _read_hdf5(file, path):
     for layer in group.attrs["layer_names"]:
         layer_group = group[_text(layer)]
         for name in map(_text, layer_group.attrs["weight_names"]):
-            # Networks within networks put their own names in front.
+            # Nested networks put their own names in front.
             tensors["/".join(name.split(":")[0].split("/")[-2:])] = np.asarray(layer_group[name])
     return tensors, [path], facts
 
 
 def _read_numbered(layers, path):
-    """Keras 3 numbers layers by their class; the name stands beside the weights."""
+    """Keras 3 numbers layers by their class; their names are stored beside the weights."""
     tensors = {}
 
     def visit(name, item):
@@ -115,7 +115,7 @@ def _read_tensorflow_js(folder):
 
 
 def _cut_shards(shards, weights, manifest):
-    """The shards of a group are one string of bytes, in which the weights follow one another."""
+    """Cuts the weights of a group out of its shards, which together hold one weight after another."""
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         raise UserError(f"{manifest} names shards that are not there: {', '.join(missing)}; take a whole copy")

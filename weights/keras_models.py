@@ -11,9 +11,9 @@ def build(structure, num_classes, image_size, epsilon=None, activation=None):
     Args:
       structure: A places.Structure of version 1 or 2, 50, 101 or 152 layers.
       num_classes: Classes; None for the network without its last layer.
-      image_size: Height and width of its images; Keras wants to know, the weights do not depend on it.
-      epsilon: Of all norms; None for Keras' own.
-      activation: Of the last layer; None gives logits.
+      image_size: Height and width of its images; Keras requires it, but the weights do not depend on it.
+      epsilon: Epsilon of all norms; None for Keras' own.
+      activation: Activation of the last layer; None gives logits.
 
     Returns:
       A keras.Model of images float32 [batch, image_size, image_size, 3].
@@ -42,7 +42,7 @@ def set_weights(model, tensors):
 
 
 def preprocess(structure, pixels):
-    """What Keras' own preprocessing makes of RGB pixels, 0 to 255."""
+    """RGB pixels, 0 to 255, after Keras' own preprocessing."""
     import keras
 
     package = keras.applications.resnet_v2 if structure.version == 2 else keras.applications.resnet

@@ -1,15 +1,15 @@
-"""From a format's tensors to our variables, with an account of what did not fit."""
+"""Maps a format's tensors to our variables and back, and reports what does not fit."""
 
 import numpy as np
 
 from command_line import UserError
 from weights.places import has_norm, list_places, quantities, structure_of, variable_name
 
-_MOST = 6  # Names that a message lists of each kind.
+_MOST = 6  # Names of each kind that a message lists.
 
 
 def number_of_classes(library, structure, tensors, projections):
-    """Classes that the tensors' last layer tells apart; None where they have no last layer."""
+    """Number of classes of the tensors' last layer; None if they have no last layer."""
     for (place, quantity), name in library.names(structure, tensors, projections).items():
         if place.role == "logits" and quantity == "biases" and name in tensors:
             return len(tensors[name])
@@ -19,7 +19,7 @@ def number_of_classes(library, structure, tensors, projections):
 def to_ours(library, structure, tensors, projections, reverse_channels):
     """Finds a value for each of our variables.
 
-    A convolution's bias in front of a norm is taken off the norm's moving mean, where ours have none.
+    A convolution's bias before a norm, which ours do not have, is subtracted from the norm's moving mean.
 
     Args:
       library: A module of a format.
@@ -32,7 +32,7 @@ def to_ours(library, structure, tensors, projections, reverse_channels):
       A dict of our variable's name -> array.
 
     Raises:
-      UserError: If tensors are missing or left over; the message lists them, and the network that they look like.
+      UserError: If tensors are missing or left over; the message lists them, and the network whose names they have.
     """
     names = library.names(structure, tensors, projections)
     missing, unexpected = compare_names(library, structure, tensors, projections)
@@ -53,7 +53,7 @@ def to_ours(library, structure, tensors, projections, reverse_channels):
         if has_norm(structure, place) and "biases" in found:
             found["moving_mean"] = found["moving_mean"] - found.pop("biases")
         for quantity in quantities(structure, place):
-            # A format without this bias has none to add.
+            # For a format without this bias it is zero.
             value = found[quantity] if quantity in found else np.zeros(found["weights"].shape[-1:], np.float32)
             values[variable_name(structure, place, quantity)] = np.ascontiguousarray(value)
     return values
@@ -62,8 +62,7 @@ def to_ours(library, structure, tensors, projections, reverse_channels):
 def from_ours(library, structure, model, reverse_channels):
     """The tensors that make the library's network compute what ours does, with the library's epsilon in its norms.
 
-    What our epsilon is more than the library's goes into the moving variances. Where the library has a bias and ours
-    has none it is zero.
+    Our epsilon minus the library's is added to the moving variances. Biases that only the library has are zero.
 
     Args:
       library: A module of a format that has EPSILON and from_ours.
@@ -86,7 +85,7 @@ def from_ours(library, structure, model, reverse_channels):
         else:  # A bias before a norm.
             value = np.zeros_like(values[variable_name(structure, place, "beta", scope)])
         if quantity == "moving_variance":
-            # In float64: the difference of two epsilons would drown in a variance's rounding.
+            # In float64: the difference of two epsilons would be lost in a variance's rounding.
             value = np.float32(np.float64(value) + model.settings["batch_norm_epsilon"] - library.EPSILON)
         if place == (0, 0, "conv1") and quantity == "weights" and reverse_channels:
             value = value[:, :, ::-1]
@@ -95,7 +94,7 @@ def from_ours(library, structure, model, reverse_channels):
 
 
 def compare_names(library, structure, tensors, projections):
-    """Lists names that a network needs and the tensors lack, and names of tensors that it has no place for."""
+    """Lists names that a network needs but the tensors lack, and names of tensors that it has no place for."""
     names = library.names(structure, tensors, projections)
     needed = {
         names[place, quantity]
@@ -110,7 +109,7 @@ def compare_names(library, structure, tensors, projections):
 
 
 def look_alike(library, tensors):
-    """The name of the network whose names the tensors have, None where none has."""
+    """The name of the network that the tensors' names fit; None if they fit none."""
     for model_name in library.MODEL_NAMES:
         structure = structure_of(model_name)
         projections = library.projections(structure)

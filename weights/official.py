@@ -26,7 +26,7 @@ _VARIABLE = re.compile(r"(?:.*/)?((?:conv2d|batch_normalization|dense)(?:_\d+)?/
 
 
 def read(path, use_moving_averages):
-    """Reads a checkpoint; the scope, resnet_model in later releases, is left off the names.
+    """Reads a checkpoint; the scope, resnet_model in later releases, is removed from the names.
 
     Raises:
       UserError: If it is damaged, or holds no such names.
@@ -84,12 +84,12 @@ def preprocessing(structure, source):
 
 
 def reverse_channels(structure, preprocessing_name):
-    """Whether the network sees blue first: never."""
+    """Whether the network expects BGR: never."""
     return False
 
 
 def run_source(structure, source, inputs, preprocessing):
-    """Runs the official layout, stated in plain operations, on the numbered tensors; see `verification.compare`.
+    """Runs the official layout, written in plain operations, on the numbered tensors; see `verification.compare`.
 
     Returns:
       What was run, and its logits.

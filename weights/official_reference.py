@@ -1,4 +1,4 @@
-"""The official TensorFlow ResNet in plain operations, for checking: it numbers its variables by making them in order.
+"""The official TensorFlow ResNet in plain operations, for checking: variables are numbered in the order they are made.
 
 It shares nothing with `nets` or with the lists of `places`, so that an error in those shows.
 
@@ -56,7 +56,7 @@ def forward(structure, get, images, num_classes=None):
       structure: A places.Structure; only its version, depth and whether it is a CIFAR net are read.
       get: Gives the value of a variable: get("conv2d_3/kernel", shape).
       images: float32 [batch, height, width, 3].
-      num_classes: Classes; None for as many as the variable dense/bias has.
+      num_classes: Number of classes; None for the size of the variable dense/bias.
 
     Returns:
       float32 [batch, num_classes].

@@ -1,7 +1,7 @@
-"""Where weights stand in a residual network, whatever a library calls them.
+"""Where the weights of a residual network are, independent of a library's names.
 
 A place is a layer: its block, its unit and its role. Every format names the same places, so a format is a function from
-a place to names (see `slim`, `keras`, `torchvision`, `official`), and this file is the one list of places.
+a place to names (see `slim`, `keras`, `torchvision`, `official`), and this file is the only list of places.
 """
 
 import re
@@ -16,7 +16,7 @@ class Place(NamedTuple):
     """A layer of the network.
 
     Attributes:
-      block: 1 for the first block; 0 for what stands outside of blocks.
+      block: 1 for the first block; 0 outside of blocks.
       unit: 1 for the first unit of a block; 0 outside.
       role: conv1, conv2, conv3, shortcut, preact, postnorm or logits.
     """
@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """What a network's name says of its layers.
+    """What a network's name says about its layers.
 
     Attributes:
       model_name: Its name in `nets_factory.NETWORKS`.
@@ -56,13 +56,13 @@ class Structure(NamedTuple):
 
 
 def structure_of(model_name):
-    """Reads a Structure off a name of `nets_factory.NETWORKS`."""
+    """Parses a name of `nets_factory.NETWORKS` into a Structure."""
     cifar, version, depth = re.fullmatch(r"resnet_(cifar_)?v([12])(?:_5)?_(\d+)", model_name).groups()
     return Structure(model_name, int(version), bool(cifar), int(depth))
 
 
 def list_places(structure, projections="where_shapes_differ"):
-    """Lists the places of a network in the order in which data flow through them, a unit's shortcut first.
+    """Lists the places of a network in the order of the data flow, a unit's shortcut before its convolutions.
 
     Args:
       structure: A Structure.
@@ -90,12 +90,12 @@ def has_norm(structure, place):
 
 
 def quantities(structure, place):
-    """What a place holds in our networks: weights, biases, gamma, beta, moving_mean, moving_variance, or some."""
+    """What a place holds in our networks, of weights, biases, gamma, beta, moving_mean and moving_variance."""
     if place.role in ("preact", "postnorm"):
         return NORM
     if has_norm(structure, place):
         return ("weights", *NORM)
-    # The CIFAR nets have no biases but those of the logits.
+    # The CIFAR nets have no biases except those of the logits.
     return ("weights",) if structure.cifar and place.role != "logits" else ("weights", "biases")
 
 

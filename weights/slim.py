@@ -18,11 +18,11 @@ _ROOT = "/conv1/weights"
 
 
 def read(path, use_moving_averages):
-    """Reads a checkpoint. Tensors are named as within the network's scope: "block1/unit_1/bottleneck_v1/conv1/weights".
+    """Reads a checkpoint. Tensors are named within the network's scope: "block1/unit_1/bottleneck_v1/conv1/weights".
 
     Args:
       path: The checkpoint.
-      use_moving_averages: Whether to take the moving averages; None for wherever it holds some.
+      use_moving_averages: Whether to take the moving averages; None takes them if it holds some.
 
     Returns:
       A Foreign, whose facts are the checkpoint's "prefix", the network's "scope", the names of the "shadows" that were
@@ -82,12 +82,12 @@ def from_ours(place, quantity, value):
 
 
 def settings(structure, source):
-    """Arguments of `create_model`: Slim's networks are ours as they stand."""
+    """Arguments of `create_model`: none, because Slim's networks are the same as ours."""
     return {}
 
 
 def preprocessing(structure, source):
-    """Name and numbers of the preprocessing, and the image size, that Slim's published weights go with."""
+    """Name and numbers of the preprocessing, and the image size, that fit Slim's published weights."""
     if structure.version == 2:
         return "inception", {}, 299
     means = source.facts.get("mean_rgb")
@@ -95,7 +95,7 @@ def preprocessing(structure, source):
 
 
 def reverse_channels(structure, preprocessing_name):
-    """Whether the network sees blue first: never."""
+    """Whether the network expects BGR: never."""
     return False
 
 
@@ -125,7 +125,7 @@ def run_source(structure, source, inputs, preprocessing):
 
 
 def check_target(structure, settings, image_size):
-    """Raises a UserError where no network of research/slim computes what ours does."""
+    """Raises a UserError if no network of research/slim computes what ours does."""
     targets.check(
         structure,
         settings,

@@ -11,7 +11,7 @@ _WEIGHED = {"batch_norm_epsilon", "stride_placement", "projections", "root_pool_
 def check(structure, settings, image_size, library, has, stride_placement, root_pool_padding):
     """Compares a network's layout with the one that a library has.
 
-    The epsilon of the norms is no hindrance: the difference goes into the moving variances.
+    The epsilons of the norms may differ: the difference goes into the moving variances.
 
     Args:
       structure: A places.Structure.
@@ -19,19 +19,19 @@ def check(structure, settings, image_size, library, has, stride_placement, root_
       image_size: Height and width of the images, in pixels.
       library: The library's name, for the message.
       has: Whether the library has a network of this version and depth.
-      stride_placement: Where the strides of the library's blocks stand, as `layouts.make_block` says it; "last_unit"
-        for the paper's v1, which is the same function.
+      stride_placement: Where the library's blocks stride, as in `layouts.make_block`; "last_unit" for the paper's v1,
+        which is the same function.
       root_pool_padding: How the library pads the root pool.
 
     Raises:
-      UserError: If the functions differ; the message says in what.
+      UserError: If the functions differ; the message says how.
     """
     name = structure.model_name
     if not has:
         raise UserError(f"{library} has no network like {name}")
     for setting in sorted(set(settings) - _HARMLESS - _WEIGHED):
         raise UserError(f"{library} has no {name} with {setting}={settings[setting]!r}")
-    # Descriptions of checkpoints from before there was a choice do not have it.
+    # Checkpoint descriptions from before this setting existed do not have it.
     if settings.get("input_channels", 3) != 3:
         raise UserError(f"this {name} takes images of {settings['input_channels']} channels, {library} of 3")
     if settings["projections"] == "every_first_unit" and not structure.bottleneck:
@@ -53,8 +53,8 @@ def check(structure, settings, image_size, library, has, stride_placement, root_
 
 
 def _pads_alike(structure, image_size):
-    """Whether both paddings of the root pool come to the same: one pixel on each side of an odd size.
+    """Whether both paddings of the root pool give the same result: one pixel on each side of an odd size.
 
-    SAME pads what no maximum can take, symmetric padding zeros: alike behind the ReLU of v1, but not in v2.
+    SAME padding never wins a maximum; symmetric padding is zeros. Both agree after the ReLU of v1, but not in v2.
     """
     return structure.version == 1 and (image_size + 1) // 2 % 2 == 1

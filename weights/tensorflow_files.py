@@ -12,7 +12,7 @@ _UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 def read(path):
-    """Reads a checkpoint, V1 or V2, without the slots of optimizers.
+    """Reads a checkpoint, V1 or V2, without optimizer slots.
 
     A slot is named after its variable: X/Momentum beside X. Moving averages, X/ExponentialMovingAverage, are kept.
 

@@ -1,6 +1,6 @@
 """A plain PyTorch ResNet under torchvision's names, for checking what was read or written.
 
-It shares nothing with `nets` or with the lists of `places`. PyTorch is an optional extra: import this module late.
+It shares nothing with `nets` or with the lists of `places`. PyTorch is an optional extra: import this module lazily.
 """
 
 import numpy as np
@@ -83,8 +83,8 @@ def run(structure, state, images):
     """Logits of the network that a state dict holds.
 
     Args:
-      structure: A places.Structure, of which the depth is read.
-      state: A dict of name -> float32 tensor; names and shapes must be the network's, each and all.
+      structure: A places.Structure; only its depth is read.
+      state: A dict of name -> float32 tensor; names and shapes must match the network's exactly.
       images: float32 array [batch, height, width, 3].
 
     Returns:

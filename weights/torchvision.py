@@ -33,7 +33,7 @@ LEAVES = {
 }
 _PLAIN, _AVERAGED = ("state_dict", "model"), ("state_dict_ema", "model_ema")
 _COUNTERS = ("num_batches_tracked", "n_averaged")
-# Of timm: resnet50, and the names of the same network under which it keeps older weights.
+# timm's names: resnet50, and those under which it keeps older weights of the same network.
 _PLAIN_ARCHITECTURE = re.compile(r"(tv_|ssl_|swsl_|gluon_)?resnet\d*(_v1b)?")
 
 
@@ -43,7 +43,7 @@ def read(path, use_moving_averages):
     Args:
       path: A .pth (.pt, .tar, .bin) or .safetensors file, or a folder as timm publishes it: model.safetensors or
         pytorch_model.bin, with config.json.
-      use_moving_averages: Whether to take the averages; None for wherever the file has them, as timm does.
+      use_moving_averages: Whether to take the averages; None takes them if the file has them, as timm does.
 
     Returns:
       A Foreign, whose facts are timm's "architecture" and "pretrained_cfg" where a config.json has them, and "shadows":
@@ -171,7 +171,7 @@ def settings(structure, source):
 
 
 def preprocessing(structure, source):
-    """Name and numbers of the preprocessing, and the image size; timm's config.json knows its own."""
+    """Name and numbers of the preprocessing, and the image size; timm's config.json may name its own."""
     config = source.facts.get("pretrained_cfg", {})
     numbers = {
         "means": config.get("mean"),
@@ -184,7 +184,7 @@ def preprocessing(structure, source):
 
 
 def reverse_channels(structure, preprocessing_name):
-    """Whether the network sees blue first: never."""
+    """Whether the network expects BGR: never."""
     return False
 
 
@@ -202,7 +202,7 @@ def run_source(structure, source, inputs, preprocessing):
 
 
 def check_target(structure, settings, image_size):
-    """Raises a UserError where no network of torchvision (or, with 200 layers, timm) computes what ours does."""
+    """Raises a UserError if no network of torchvision (or, with 200 layers, timm) computes what ours does."""
     targets.check(
         structure,
         settings,
@@ -215,7 +215,7 @@ def check_target(structure, settings, image_size):
 
 
 def write(path, structure, tensors, num_classes, preprocessing):
-    """Writes a state dict, with the counters of batches that PyTorch's norms keep."""
+    """Writes a state dict, with the batch counters that PyTorch's norms keep."""
     state = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     for name in tensors:
         if name.endswith("running_mean"):

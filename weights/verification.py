@@ -1,4 +1,4 @@
-"""An import checked by numbers: the source's own network and ours on the same pictures."""
+"""Checks a conversion by numbers: the source's own network and ours on the same pictures."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def compare(library, structure, source, model, preprocessing, tolerance):
       source: A foreign.Foreign, read by that library.
       model: A SlimModel.
       preprocessing: The settings that model.json records.
-      tolerance: Largest difference allowed, as a part of the largest logit's magnitude.
+      tolerance: Largest difference allowed, relative to the largest logit's magnitude.
 
     Returns:
       A dict: reference (what was run), images, image_size, tolerance; difference (largest difference of logits over the
@@ -57,7 +57,7 @@ def describe(result):
 
 
 def random_inputs(preprocessing, size):
-    """What the network is fed for pictures of noise in large and small grain: float32 [NUM_IMAGES, size, size, 3]."""
+    """Network inputs made from pictures of coarse and fine noise: float32 [NUM_IMAGES, size, size, 3]."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)

@@ -219,9 +219,7 @@ def test_a_float16_network_too_large_for_it_is_scored_in_float32():
             variable.assign(tf.fill(variable.shape, 1e-4))
     images = np.random.default_rng(0).normal(size=[4, 8, 8, 3]).astype(np.float32)
     batch = [(tf.constant(images), tf.constant([0, 1, 2, 0]))]
-    with pytest.raises(
-        UserError, match="of 4 images are not finite: .* too large for --precision=float16"
-    ):
+    with pytest.raises(UserError, match="of 4 images are not finite: .* too large for --precision=float16"):
         Evaluator(model).evaluate(batch, "abc")
     rescued = Evaluator(model, (None,), precision="float32").evaluate(batch, "abc")
     wide = nets_factory.create_model(training_toys.TINY, 3)
