@@ -2,8 +2,8 @@
 
     python export_model.py --checkpoint_path=runs/digits-resnet_v2_50 --format=onnx --output=digits.onnx
 
-The export is run in its own runtime and compared with the checkpoint's network on real records before it appears under
-its name. `--help` lists all flags; docs/export.md says what each format can do.
+The export is run in its own runtime and compared with the checkpoint's network, on real records if a data set is known,
+before it appears under its name. `--help` lists all flags; docs/export.md says what each format can do.
 """
 
 import command_line

@@ -29,7 +29,7 @@ def export(config, show=lambda text: None):
 
     Returns:
       A JSON-able dict: checkpoint, model_name, format, precision, output, bytes, runtime, input, outputs, signatures,
-      data (name and split, or None), and the figures of `Comparison.result` as comparison.
+      data (name and split, or None), calibration_images, and the figures of `Comparison.result` as comparison.
 
     Raises:
       UserError: If a flag, the checkpoint or the data is bad, a library is missing, or the export differs too much;

@@ -1,8 +1,9 @@
 """Convolutions that train faster on CPUs than TensorFlow's own; nets/convolution.py chooses among them.
 
 At stride 1, 3x3 kernels of many channels are computed by tiles (nets/winograd.py). For other kernels only the gradient
-of the weights changes. It is made of matrix products: of the inputs, shifted for each position of the kernel, with the
-gradient of the outputs. oneDNN's kernel for it is much slower on maps with few positions, or rows as short as 14.
+of the weights changes: to matrix products of the inputs, shifted for each position of the kernel, with the gradient of
+the outputs; or, for 1x1 kernels, to oneDNN's kernel over longer rows. That kernel is much slower on maps with few
+positions, or rows as short as 14.
 
 In a precision that the processor has no units for, gradients are computed in float32.
 """

@@ -48,7 +48,7 @@ class FoldedModel(tf.Module):
         """Runs the network.
 
         Args:
-          images: Preprocessed images, [batch, height, width, 3].
+          images: Preprocessed images, [batch, height, width, channels].
           training: Must be False; accepted so that this can replace a SlimModel.
 
         Returns:
@@ -72,7 +72,7 @@ class FoldedModel(tf.Module):
         """Traces the network into the current graph with some values in place of its constants.
 
         Args:
-          images: Preprocessed images, [batch, height, width, 3].
+          images: Preprocessed images, [batch, height, width, channels].
           values: A dict of name -> tensor of `compute_dtype`; all others are constants.
 
         Returns:
