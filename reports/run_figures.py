@@ -1,4 +1,4 @@
-"""The figures of a run: loss, accuracy, learning rate and time, by the rows of its curves."""
+"""The figures of a run, from the rows of its curves: loss, accuracy, learning rate and time."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.drawing import BLUE, GREEN, GREY, ORANGE, RED, new_figure, png
 
-_MOST_POINTS = 250  # More are drawn pale, with means over stretches of them on top.
+_MOST_POINTS = 250  # If there are more, they are drawn pale, with means over stretches of them on top.
 PHASE_COLORS = {
     "step": BLUE,
     "input": ORANGE,
@@ -23,7 +23,7 @@ def loss_figure(train, evaluations, steps_per_epoch):
     Args:
       train: Rows of kind "train" of `training.curves.read`, [] for none.
       evaluations: A dict of split -> its rows of kind "evaluation".
-      steps_per_epoch: For a second axis; None for none.
+      steps_per_epoch: For a second axis in epochs; None for no such axis.
     """
     figure, axes = new_figure(7.4, 3.8)
     values = [_draw_train(axes, train, "loss", GREY, "train loss, with weight decay")]
@@ -57,7 +57,7 @@ def rate_figure(train, steps_per_epoch):
 
 
 def time_figure(train, seconds):
-    """Where the time of a run went, and its pace by step.
+    """Where the time of a run went, and its images per second by step.
 
     Args:
       train: As in `loss_figure`.
@@ -79,7 +79,7 @@ def time_figure(train, seconds):
 
 
 def _draw_train(axes, rows, name, color, label):
-    """Draws a curve of the training; returns its values."""
+    """Draws a training curve; returns its values."""
     steps = np.array([row["step"] for row in rows], float)
     values = np.array([row[name] for row in rows], float)
     if len(rows) > _MOST_POINTS:
@@ -108,7 +108,7 @@ def _draw_evaluations(axes, rows, name, color, label, linestyle="-", marker="o")
 
 
 def _dots(rows):
-    """A line of few points needs them seen."""
+    """A line with few points shows them as dots."""
     return {"marker": "o", "markersize": 2.5} if len(rows) < 40 else {}
 
 
