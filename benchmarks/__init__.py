@@ -1,1 +1,1 @@
-"""How long a step of a network takes: warm-up apart, every time kept, the machine recorded."""
+"""Measures how long a step of a network takes: without the burn-in, with every time kept and the machine recorded."""
