@@ -239,7 +239,7 @@ def write_text(path, text):
     Raises:
       UserError: If it cannot be written; an earlier file of that name stays.
     """
-    # For a link, the file it points to is replaced, not the link.
+    # What a link points to is replaced, not the link.
     path = Path(path).resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with naming_what_cannot_be_written(path):

@@ -115,7 +115,7 @@ def draw(description, path):
     with naming_what_cannot_be_written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Without a date and with fixed names for repeated elements, equal networks give equal files.
+            # Without a date and with names of our own for what is drawn twice: equal networks give equal files.
             with matplotlib.rc_context({"svg.hashsalt": description["model_name"]}):
                 metadata = {"Date": None} if path.suffix == ".svg" else None
                 figure.savefig(part, format=path.suffix[1:], metadata=metadata)

@@ -131,7 +131,7 @@ def _tag(name, kind):
 
 
 def write_whole(path, content):
-    """Writes bytes or text under a temporary name and renames it, so that no reader sees half a file.
+    """Writes bytes or text under a temporary name and renames it, so that no reader sees half of it.
 
     Raises:
       UserError: If it cannot be written; an earlier file of that name stays.

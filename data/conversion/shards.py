@@ -123,7 +123,7 @@ def _cannot_write(path, reason):
 
 
 def _to_disk(path):
-    # Otherwise a renamed file may lack its content after a power failure.
+    # After a loss of power a renamed file may else be there without its content.
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
