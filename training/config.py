@@ -143,7 +143,7 @@ class TrainConfig:
     weight_decay: float | None = None
     """Weight decay of the convolutions (0.0001)."""
     weight_decay_kind: Literal["l2", "decoupled"] | None = None
-    """How weight decay acts: l2 adds it to the loss, decoupled takes it off the weights (l2; adamw: decoupled)."""
+    """How decay acts: l2 adds it to the loss, decoupled subtracts it from the weights (l2; adamw: decoupled)."""
     decay_norm_and_bias: bool = False
     """Also decay gamma, beta and biases."""
     moving_average_decay: float | None = None
