@@ -48,7 +48,7 @@ class MovingAverages(tf.Module):
 
     @contextlib.contextmanager
     def in_place(self):
-        """A context in which the variables hold the averages, on every device; it restores them afterwards."""
+        """A context in which the variables hold the averages, on every device; restores them afterwards."""
         rows = [
             (variable, average)
             for mirrored in zip(self._variables, self._averages, strict=True)

@@ -307,8 +307,7 @@ def differences(before, now):
     Returns:
       A text for each flag that differs but must not, such as "--batch_size was 32, is 64".
     """
-    # A flag that is younger than the run: the run behaved as its default does now. How a default of None was resolved
-    # at that time is not on record.
+    # A run older than a flag behaved as its default does now; how it resolved a default of None is not on record.
     known = {name: value for name, value in to_json(TrainConfig()).items() if value is not None} | before
     if known["precision"] == "auto":  # Recorded by older versions; what it resolved to is not on record.
         del known["precision"]

@@ -108,7 +108,7 @@ def _slot(name, value):
 
 
 class LossScale(tf.Module):
-    """The factor that keeps float16 gradients from vanishing: halved when they overflow, doubled after a time without.
+    """The factor that keeps float16 gradients from vanishing: halved on overflow, doubled after a while without.
 
     Source: Micikevicius et al., Mixed Precision Training, arXiv:1710.03740, 3.2.
 

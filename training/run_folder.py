@@ -20,7 +20,7 @@ _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
 
 def read_evaluation(path):
-    """What a run's folder says about its last evaluation, as `RunFolder.note` wrote it; None without one."""
+    """What a run's folder says of its last evaluation, as `RunFolder.note` wrote it; None without one."""
     try:
         return json.loads((pathlib.Path(path) / EVALUATION).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -139,10 +139,10 @@ class RunFolder:
         steps = self._steps()
         kept = [self._prefix(step).name for step in steps[-self._keep_checkpoints :]]
         # The index that TensorFlow's own tools read. It is written before anything is deleted, so that what it names
-        # always exists. With an absolute folder, bare names are kept, and remain valid when the folder is moved.
+        # always exists. Given an absolute folder, bare names stay bare, and valid when the folder is moved or copied.
         tf.compat.v1.train.update_checkpoint_state(os.path.abspath(self.path), kept[-1], kept)
         for old in steps[: -self._keep_checkpoints]:
-            # The file that makes it a checkpoint goes last, so that the next save deletes what a kill left behind.
+            # The file that makes it a checkpoint goes last: what a kill leaves here, the next save deletes.
             for path in sorted(self.path.glob(f"model.ckpt-{old}.*"), key=lambda path: path.suffix == ".index"):
                 path.unlink()
 

@@ -24,7 +24,7 @@ LABELS = "labels.txt"
 class Result(NamedTuple):
     """What a run did. `num_missing` shards are left to other runs; if 0, the data set is complete.
 
-    `was_there` says whether the data set was complete before. `bad_files` are [name, reason] of the files left out of
+    `was_there` says whether the data set was finished before. `bad_files` are [name, reason] of the files left out of
     the whole data set; they are known once it is complete.
     """
 
