@@ -135,7 +135,7 @@ def _as_float32(result):
 
 
 def _copy_of(model, precision):
-    """A copy of our network with the same weights, computed in another precision."""
+    """A copy of our network with the same weights, computed in `precision`."""
     from nets import nets_factory
 
     copy = nets_factory.create_model(**model.settings, compute_dtype=precision, seed=None)

@@ -85,7 +85,7 @@ class TimingConfig:
     json: Path | None = None
     """A file for the results: every step time, and the machine they were measured on."""
     csv: Path | None = None
-    """A file for a row for every step time."""
+    """A file with a row for every step time."""
     compare: tuple[Path, ...] | None = None
     """Two files from --json, the earlier first: nothing is timed, but their medians are compared. One file with
     rounds: its rows are compared with the first of the same pass, batch and image size, round by round."""

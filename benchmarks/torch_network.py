@@ -117,7 +117,7 @@ class Network(nn.Module):
         self.conv1 = outside("conv1", 3, channels, size, stride=stride, relu=not preactivation)
         self.pool = nn.Identity()
         if not structure.cifar:
-            # v2 pools values of both signs, so the padding must be zeros.
+            # v2 pools values of both signs, and the padding is zeros.
             self.pool = nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 2))
         blocks, base = [], channels
         for block, count in enumerate(structure.units_per_block, 1):

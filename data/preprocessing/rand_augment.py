@@ -169,7 +169,7 @@ def _grey(image):
 
 
 def _blend(degenerate, image, factor):
-    """As Pillow's ImageEnhance: factor 0 gives the degenerate picture, 1 the image; clipped to 0..255."""
+    """As Pillow's ImageEnhance: factor 0 gives the degenerate picture, 1 the image; clipped to 0..255, truncated."""
     values = degenerate + (tf.cast(image, tf.float32) - degenerate) * factor
     return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
 
