@@ -1,1 +1,1 @@
-"""Measures how long a step of a network takes: without the burn-in, with every time kept and the machine recorded."""
+"""Times steps of networks: after a burn-in, with every time kept and the machine recorded."""

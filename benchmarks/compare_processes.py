@@ -2,9 +2,8 @@
 
     python benchmarks/compare_processes.py --model resnet_v2_50 --rounds 7 --json processes.json
 
-start: the time from the start of the process to the first logits of one image. It includes imports, the network, its
-weights from a file, and the prediction. Contestants are this zoo, and Keras Applications called as a function (keras)
-and by predict.
+start: from the start of the process to the first logits of one image: imports, the network, its weights from a file,
+the prediction. Contestants are this zoo, and Keras Applications called as a function (keras) and by predict.
 
 memory: the peak resident memory of a process in some training steps, in total and above what the imports take.
 Contestants are this zoo and PyTorch (eager).
@@ -41,7 +40,7 @@ _CONTESTANTS = {"start": process_turn.STARTS, "memory": process_turn.MEMORIES}
 
 @dataclasses.dataclass(frozen=True)
 class ProcessesConfig:
-    """Measures the start-up time and the memory of processes."""
+    """Measures start-up time and memory of processes."""
 
     measure: str = ",".join(MEASURES)
     """What to measure: start, memory or both."""
@@ -76,7 +75,7 @@ class Measured:
       unit: s or MiB.
       setup: JSON-able.
       values: {contestant: [a value for each round]}.
-      ratios: A tuple of rounds.Ratio: this zoo over each other contestant.
+      ratios: A tuple of rounds.Ratio: ours over each other one.
       agreements: {contestant: peer_rounds.Agreement}.
       missing: {contestant: why it was left out}.
     """
@@ -194,7 +193,7 @@ def _turn(request, measure, contestant):
 
 
 def _first_round(measure, names, request, missing, run):
-    """Runs each once; returns {contestant: Agreement} for those that agree, and {contestant: reason} for the others."""
+    """Runs each once; returns {contestant: Agreement} for those that agree, {contestant: reason} for others."""
     missing = {name: reason for name, reason in missing.items() if name in names}
     tolerance = peer_rounds.TOLERANCES["float32" if measure == "start" else request["precision"]]
     agreements, ours = {}, None

@@ -1,8 +1,8 @@
 """Input pipelines from JPEGs to batches of float32 crops: this zoo's and others'.
 
 Each contestant is a context manager of (dataset, paths, crop, batch_size, num_threads) that yields a `start` for
-`rounds.run_rounds`. `dataset` holds the images as records of a split "train", `paths` are the same images as files,
-`crop` is a `crops.Crop`, and `num_threads` is the number of threads or processes.
+`rounds.run_rounds`. `dataset` holds the images as records of a split "train", `paths` as files, `crop` is a
+`crops.Crop`, and `num_threads` counts threads or processes.
 
 TensorFlow and PyTorch are imported in the functions, because worker processes import this module.
 """

@@ -22,7 +22,7 @@ class Measured:
 
     Attributes:
       setup: What was measured, JSON-able.
-      cores: Number of cores that each contestant had.
+      cores: Cores of each contestant.
       rates: {contestant: [images per second of each round]}.
       ratios: A tuple of rounds.Ratio.
     """

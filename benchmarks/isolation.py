@@ -86,7 +86,7 @@ class _KeepingPrinter(printing.Printer):
 
 
 def main(request):
-    """Reads the configuration, measures it and writes the results."""
+    """Reads, measures and writes."""
     from benchmarks import environment, measuring
 
     configuration = pickle.loads(request.configuration.read_bytes())

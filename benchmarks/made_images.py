@@ -43,7 +43,7 @@ def write_dataset(directory, name, images, image_format, class_names, image_shap
     """Writes records of one split, train, and their dataset.json; returns the data set.
 
     Args:
-      images: The bytes of each image; labels cycle through the classes.
+      images: Their bytes; labels cycle through the classes.
     """
     from data import catalog, records
 

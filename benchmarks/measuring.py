@@ -15,7 +15,7 @@ def time_rounds(configurations, num_rounds, reporter, time_one=None):
       configurations: A list of grid.Configuration.
       num_rounds: Turns of each.
       reporter: A printing.Reporter.
-      time_one: `time_configuration`, or a function that does the same in another way.
+      time_one: `time_configuration`, or a function in its place.
 
     Returns:
       A list with a results.Result or a results.Failure for each pass of each configuration.

@@ -1,4 +1,4 @@
-"""Prepares a pass of a network in several systems, compares the results, and times them in alternation."""
+"""Prepares a pass of a network in several systems, compares results, and times in alternation."""
 
 import dataclasses
 import statistics
@@ -164,7 +164,7 @@ def describe_agreement(one):
 
 
 def _compare(contestants, missing, tolerance):
-    """Runs each contestant once and compares results; removes those that fail or whose result differs."""
+    """Runs each once and compares; removes those that fail or whose result differs."""
     agreements = {}
     expected = contestants[OURS].value(contestants[OURS].step())
     for name in [name for name in contestants if name != OURS]:

@@ -76,7 +76,7 @@ def keras(task):
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(optimizer, loss, jit_compile=False)
-    # It returns the mean loss of the steps so far; at the first step, this is the loss of that step.
+    # It returns the mean loss of the steps so far, at first that of the first step.
     return Contestant(lambda: network.train_on_batch(task.images, task.labels), np.float32)
 
 

@@ -54,9 +54,9 @@ class Setup:
     folded: bool = False
     """Whether the forward pass is that of the folded network."""
     activation_values: int = 0
-    """Number of activations that convolutions read and write for one image."""
+    """Those that convolutions read and write for one image."""
     weight_values: int = 0
-    """Number of convolution weights, which are read once per batch."""
+    """Convolution weights, read once per batch."""
 
 
 # Fields that a Result and its row in a file share.

@@ -63,7 +63,7 @@ class InputConfig:
     model: str = "resnet_v1_50"
     """Network for step."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
-    """Dtype of the activations in the training steps."""
+    """Dtype of the training steps."""
     rounds: int = 7
     """Turns of each contestant."""
     seconds: float = 5.0

@@ -52,7 +52,7 @@ class Shortcut(nn.Module):
 
 
 class Unit(nn.Module):
-    """A residual unit; the stride is in the 3x3 of a bottleneck, or else in the first of two convolutions."""
+    """A residual unit; the 3x3 of a bottleneck, or the first of two, has the stride."""
 
     def __init__(self, make_layer, block, number, inputs, width, outputs, stride, bottleneck, preactivation, project):
         super().__init__()
@@ -94,8 +94,8 @@ class Network(nn.Module):
 
         Args:
           structure: A places.Structure.
-          settings: Settings of the SlimModel; its root pool padding must be symmetric if it has a root pool.
-          variable_names: Variable names of the SlimModel.
+          settings: Those of the SlimModel; its root pool padding must be symmetric if it has a pool.
+          variable_names: Those of the SlimModel.
         """
         super().__init__()
 
@@ -153,7 +153,7 @@ def build(model):
     """The network of a SlimModel with its weights, in PyTorch's channels-last layout.
 
     Args:
-      model: A SlimModel, or an object with its settings and its variables_by_name, which may hold arrays.
+      model: A SlimModel, or an object with its settings and its variables_by_name as arrays.
     """
     structure = places.structure_of(model.settings["model_name"])
     values = {name: np.asarray(variable) for name, variable in model.variables_by_name.items()}

@@ -124,7 +124,7 @@ class Dataset:
 
         Args:
           names: The network's class names, as many as this data set has from `labels_offset` on.
-          labels_offset: Number of this data set's first classes that the network leaves out.
+          labels_offset: First classes of this data set that the network leaves out.
         Returns:
           The difference, as a sentence without its full stop; None if all names agree.
         Raises:
@@ -148,7 +148,7 @@ class Dataset:
         Args:
           splits: Names of the splits to include.
         Returns:
-          Name, class names and, for each split, the number of records and the names and sizes in bytes of its files.
+          Name, class names and, for each split, the number of records and the names and bytes of its files.
         Raises:
           UserError: As `files`.
         """

@@ -121,7 +121,7 @@ def training_batches(
         )
 
         def make_stream(index):
-            # Images of other streams are dropped before decoding, too.
+            # Drops images of other streams before decoding.
             def is_in_stream(position, *fields):
                 return (position - first_position) // batch_size % service.STREAMS == index
 

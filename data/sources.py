@@ -24,7 +24,7 @@ def open_source(dataset, split, preprocess, labels_offset, cached_bytes):
 
     Args:
       preprocess: As in `records.training_batches`.
-      cached_bytes: A split is kept in memory if its files are smaller than this, and decoded if its pixels are, too.
+      cached_bytes: A split is kept in memory if its files are smaller, and decoded if its pixels are, too.
     Returns:
       A source; its `in_memory` says whether its elements are in memory.
     Raises:

@@ -10,7 +10,7 @@ from data.record_errors import explain_errors
 
 
 def channel_statistics(dataset, split, channels=3):
-    """Reads and decodes a whole split, and measures its pixels.
+    """Reads and decodes a whole split.
 
     Args:
       dataset: A catalog.Dataset.

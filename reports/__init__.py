@@ -1,1 +1,1 @@
-"""Tables, figures and pages about networks, runs, evaluations and benchmarks."""
+"""Tables, figures and pages on networks, runs and benchmarks."""

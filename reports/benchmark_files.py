@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """Contestants that were measured in alternation, round by round.
+    """Contestants measured in alternation.
 
     Attributes:
       title, setup: What was measured, text.

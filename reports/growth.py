@@ -16,10 +16,10 @@ SIZES = (160, 320)
 
 
 class Series(NamedTuple):
-    """Rows of one file that differ in only one feature, in the order of that feature.
+    """Rows of one file that differ in only one feature, in the order of that.
 
     Attributes:
-      label: The features that distinguish this series from others, text.
+      label: What distinguishes it from other series, text.
       rows: At least two benchmark_files.Row.
     """
 
@@ -57,12 +57,12 @@ def family_of(row):
 
 
 def multiply_adds_of(row):
-    """Multiply-adds of a step: of its passes over the whole batch."""
+    """Multiply-adds of a step, in all passes over the batch."""
     return row.result.setup.multiply_adds * row.result.setup.batch_size * PASSES[row.result.pass_name].forwards
 
 
 def batch_of(row):
-    """Number of images in a step."""
+    """Images in a step."""
     return row.result.setup.batch_size
 
 

@@ -94,7 +94,7 @@ def _images_per_second(row):
 
 
 def _draw_times(axes, series, place, color):
-    """Draws medians, with bars from the 5th to the 95th percentile of the steps."""
+    """Draws medians, with bars from 5 to 95 % of the steps."""
     summaries = [row.result.summary for row in series.rows]
     medians = np.array([one.median for one in summaries])
     below = medians - [one.percentile_5 for one in summaries]

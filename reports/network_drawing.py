@@ -143,7 +143,7 @@ class _Column:
         return _TITLE + (len(group.rows[0]["layers"]) + self._preactivated) * _PITCH + 0.9
 
     def draw(self, axes, left):
-        """Draws the column with its left side at `left`; returns the point where the flow leaves it."""
+        """Draws with the left side at `left`; returns where the flow leaves."""
         x = left + 0.44 * _COLUMN
         rows = self._units or self._layers
         parameters = sum(row["parameters"] for row in rows)

@@ -1,4 +1,4 @@
-"""Draws the error rates of several runs in one figure, and prints a table of their last and best errors.
+"""Draws the error rates of several runs in one figure, and prints their last and best in a table.
 
     python -m reports.run_comparison runs/plain_20 runs/plain_56 runs/resnet_20 runs/resnet_56 --output=errors.png
 
@@ -69,7 +69,7 @@ def read(folder):
     """Reads a run's folder; returns a Run.
 
     Raises:
-      UserError: If it is not a run's folder, or the run has not been evaluated yet.
+      UserError: If it is not a run, or has not been evaluated yet.
     """
     from training import curves, run_description
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.drawing import BLUE, GREEN, GREY, ORANGE, RED, new_figure, png
 
-_MOST_POINTS = 250  # If there are more, they are drawn pale, with means over stretches of them on top.
+_MOST_POINTS = 250  # More are drawn pale, with means over stretches of them on top.
 PHASE_COLORS = {
     "step": BLUE,
     "input": ORANGE,
@@ -23,7 +23,7 @@ def loss_figure(train, evaluations, steps_per_epoch):
     Args:
       train: Rows of kind "train" of `training.curves.read`, [] for none.
       evaluations: A dict of split -> its rows of kind "evaluation".
-      steps_per_epoch: For a second axis in epochs; None for no such axis.
+      steps_per_epoch: For a second axis; None for none.
     """
     figure, axes = new_figure(7.4, 3.8)
     values = [_draw_train(axes, train, "loss", GREY, "train loss, with weight decay")]

@@ -38,7 +38,7 @@ def find_cluster(config):
       A Cluster; of one process if nothing names more.
 
     Raises:
-      UserError: If the flags or TF_CONFIG are wrong or contradict each other.
+      UserError: If they are wrong or contradict each other.
     """
     if config.worker_hosts is not None:
         cluster = _of_flags(config)

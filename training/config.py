@@ -12,8 +12,8 @@ from training import checks
 class TrainConfig:
     """Trains a residual network on TFRecords; without flags, on the embedded digits.
 
-    The same command again resumes from the newest checkpoint in its folder. A default of None stands for the data set's
-    own value (data/catalog.py), or else the general one in parentheses.
+    The same command again resumes from the newest checkpoint in its folder. A default of None is the data set's own
+    (data/catalog.py), or else the general one in parentheses.
     """
 
     recipe: str | None = None
@@ -35,11 +35,11 @@ class TrainConfig:
     checkpoint_path: str | None = None
     """Checkpoint to start from, ours or Slim's: a folder (its newest) or one checkpoint (None: random weights)."""
     checkpoint_exclude_scopes: str | None = None
-    """Scopes to initialize afresh instead of restoring them, separated by commas."""
+    """Scopes to initialize instead of restoring, separated by commas."""
     trainable_scopes: str | None = None
     """Scopes to train, separated by commas; the rest is frozen (all, or with --fine_tune the last layer)."""
     ignore_missing_vars: bool = False
-    """Initialize variables that the checkpoint lacks, instead of raising an error."""
+    """Initialize what the checkpoint lacks, instead of raising an error."""
     fine_tune: bool = False
     """Train a new last layer and what --trainable_scopes names; freeze the rest of the checkpoint."""
     update_frozen_batch_norm: bool = False
@@ -53,19 +53,19 @@ class TrainConfig:
     use_grayscale: bool = False
     """Convert images to grayscale and build a network with one input channel."""
     rand_augment_layers: int = 0
-    """Number of operations that RandAugment draws for each image; 0 for none."""
+    """Operations that RandAugment draws for each image; 0 for none."""
     rand_augment_magnitude: float = 9.0
     """How strong RandAugment's operations are, 0 to 30."""
     random_erasing: float = 0.0
     """Probability of erasing a rectangle of an image."""
     mixup_alpha: float = 0.0
-    """Mix each image with another, with weights from Beta(alpha, alpha); 0 for no mixup."""
+    """Mix each image with another, weights from Beta(alpha, alpha); 0 for no mixup."""
     cutmix_alpha: float = 0.0
-    """Paste a rectangle of another image into each, with areas from Beta(alpha, alpha); 0 for no cutmix."""
+    """Paste a rectangle of another image into each, areas from Beta(alpha, alpha); 0 for no cutmix."""
     synthetic_num_images: int = 1024
-    """Number of images in each split of --dataset_name=synthetic."""
+    """Images in each split of --dataset_name=synthetic."""
     synthetic_num_classes: int = 1000
-    """Number of classes of --dataset_name=synthetic."""
+    """Classes of --dataset_name=synthetic."""
     dataset_num_private_threads: int | None = None
     """Threads that read and preprocess (half of the CPUs)."""
     data_service_address: str | None = None
@@ -81,9 +81,9 @@ class TrainConfig:
     learning_rate: float | None = None
     """Learning rate after warm-up (0.01)."""
     base_batch_size: int | None = None
-    """Batch size that the learning rates are meant for; they scale linearly with --batch_size (None: as given)."""
+    """Batch size that the rates are meant for; they scale linearly with --batch_size (None: as given)."""
     learning_rate_decay_type: Literal["constant", "fixed", "step", "exponential", "polynomial", "cosine"] | None = None
-    """Learning-rate schedule (cosine). fixed is Slim's name for constant."""
+    """Schedule (cosine). fixed is Slim's name for constant."""
     learning_rate_decay_factor: float | None = None
     """Factor that each drop multiplies the rate by (step 0.1, exponential 0.94)."""
     num_epochs_per_decay: float | None = None
@@ -99,9 +99,9 @@ class TrainConfig:
     learning_rate_decay_images: tuple[int, ...] | None = None
     """The same in images."""
     end_learning_rate: float = 0.0
-    """Final learning rate of polynomial and cosine."""
+    """Final rate of polynomial and cosine."""
     warmup_epochs: float | None = None
-    """Warm-up: epochs in which the rate rises from 0 (0)."""
+    """Epochs in which the rate rises from 0 (0)."""
     warmup_steps: int | None = None
     """The same in steps."""
     warmup_images: int | None = None
@@ -111,21 +111,21 @@ class TrainConfig:
     )
     """Optimizer."""
     momentum: float = 0.9
-    """Momentum coefficient of momentum and lars."""
+    """Momentum of momentum and lars."""
     nesterov: bool = False
     """Use Nesterov momentum in momentum and lars."""
     opt_epsilon: float | None = None
     """Keeps adam, adamw and adadelta (1e-08) and rmsprop (1, as in Slim) from dividing by zero."""
     adam_beta1: float = 0.9
-    """Decay of the running mean of gradients in adam and adamw."""
+    """Decay of the mean of gradients in adam and adamw."""
     adam_beta2: float = 0.999
-    """Decay of the running mean of squared gradients in adam and adamw."""
+    """Decay of the mean of squared gradients in adam and adamw."""
     rmsprop_momentum: float = 0.9
     """Momentum of rmsprop."""
     rmsprop_decay: float = 0.9
-    """Decay of the running mean of squared gradients in rmsprop."""
+    """Decay of the mean of squared gradients in rmsprop."""
     adadelta_rho: float = 0.95
-    """Decay of the running means of squares in adadelta."""
+    """Decay of the means of squares in adadelta."""
     adagrad_initial_accumulator_value: float = 0.1
     """Initial value of adagrad's sum of squares."""
     ftrl_learning_rate_power: float = -0.5
@@ -139,17 +139,17 @@ class TrainConfig:
     lars_eta: float = 0.001
     """Trust coefficient of lars."""
     clip_gradient_norm: float | None = None
-    """Clip the global norm of the gradients, over all variables, to this value (None: no clipping)."""
+    """Clip the global norm of all gradients to this value (None: no clipping)."""
     weight_decay: float | None = None
     """Weight decay of the convolutions (0.0001)."""
     weight_decay_kind: Literal["l2", "decoupled"] | None = None
-    """How decay acts: l2 adds it to the loss, decoupled subtracts it from the weights (l2; adamw: decoupled)."""
+    """l2 adds decay to the loss, decoupled subtracts it from the weights (l2; adamw: decoupled)."""
     decay_norm_and_bias: bool = False
     """Also decay gamma, beta and biases."""
     moving_average_decay: float | None = None
-    """Decay of moving averages of all variables, such as 0.9999; the averages are evaluated (None: no averages)."""
+    """Decay of moving averages of all variables, such as 0.9999; these are evaluated (None: no averages)."""
     label_smoothing: float | None = None
-    """Part of a label's probability that is spread over all classes (0)."""
+    """Part of a label's probability spread over all classes (0)."""
     batch_norm_decay: float | None = None
     """Decay of batch norm's moving averages (0.997, which needs thousands of steps)."""
     zero_gamma: bool = False
@@ -160,7 +160,7 @@ class TrainConfig:
     """How to divide a batch: among several workers, among several GPUs, or not at all. With parameter servers each
     worker takes its own batches. auto picks by what there is."""
     num_gpus: int | None = None
-    """Number of GPUs that this process uses (all)."""
+    """GPUs that this process uses (all)."""
     worker_hosts: str | None = None
     """HOST:PORT of every worker, separated by commas, the chief first (those of TF_CONFIG, or one process)."""
     ps_hosts: str | None = None
@@ -173,13 +173,13 @@ class TrainConfig:
     """How workers share records. data: each reads all and takes its part of each batch, so batches are the same on any
     number of workers. file: each reads only its own files."""
     worker_timeout_secs: float = 300.0
-    """How long to wait for the other workers at the start, in seconds."""
+    """How long to wait for the other workers at the start."""
     max_restarts: int = 0
     """How often to restart this worker when it is killed, or when another is lost or stopped."""
     sync_batch_norm: bool = False
     """In training, compute batch norm's statistics over all devices, not over each device's part of the batch."""
     seed: int = 0
-    """Seed for initial weights, record order and augmentation."""
+    """Seed for weights, record order and augmentation."""
     eval_every_epochs: float | None = None
     """Epochs between evaluations (1); 0 evaluates only at the end."""
     eval_every_steps: int | None = None
@@ -189,14 +189,14 @@ class TrainConfig:
     stop_at_top_1: float | None = None
     """Evaluation top-1, as a fraction, at which the run ends early (None: never)."""
     recalibrate_batch_norm: int = 0
-    """Number of training images on which to measure batch norm's statistics again after the last step; 0 for none. To
-    recalibrate a run that ended without it, repeat its command with this flag. Not with --stop_at_top_1."""
+    """Training images on which to measure batch norm's statistics again after the last step; 0 for none. To recalibrate
+    a run that ended without, repeat its command with this flag. Not with --stop_at_top_1."""
     log_every_n_steps: int = 10
     """Steps between log lines, and between points of the curves."""
     save_interval_secs: float = 600.0
     """Seconds between checkpoints; each evaluation and the end of the run also save one."""
     keep_checkpoints: int = 5
-    """Number of newest checkpoints to keep."""
+    """Newest checkpoints to keep."""
     profile_steps: tuple[int, int] | None = None
     """First and last step to trace with TensorFlow's profiler, for TensorBoard, such as 20 25."""
     json: pathlib.Path | None = None
@@ -242,8 +242,7 @@ RESUMABLE = {
     "log_every_n_steps",
     "save_interval_secs",
     "keep_checkpoints",
-    # Batches are the same wherever they are made and however many workers share them; for --shard_policy=file, same_run
-    # checks the number of workers.
+    # Batches are the same wherever they are made and however many share them; same_run checks --shard_policy=file.
     "strategy",
     *OF_ONE_WORKER,
     "worker_hosts",
@@ -263,7 +262,7 @@ def resolve(config, dataset, network):
       network: A row of nets_factory.NETWORKS.
 
     Returns:
-      A TrainConfig in which a remaining None means what the help of its flag says.
+      A TrainConfig in which None means what its flag's help says.
 
     Raises:
       UserError: If a number is out of its range, or flags contradict each other; the message names them.
@@ -319,7 +318,7 @@ def differences(before, now):
 
 
 def from_json(recorded):
-    """The TrainConfig that `to_json` made this dict from; a flag that is newer than the record has its default."""
+    """The TrainConfig that `to_json` made this dict from; a newer flag has its default."""
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     return TrainConfig(
         **{

@@ -44,7 +44,7 @@ class Dealer:
           next_step: A function from a worker's batches to the metrics of a step; runs on that worker.
           batches: An iterator of the coordinator, one for each worker.
           global_step: The variable that counts steps.
-          most: The most steps that are handed out at a time.
+          most: Steps that are handed out at a time.
           stop: True once no more are to be handed out.
         """
         self._coordinator = coordinator

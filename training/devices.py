@@ -74,7 +74,7 @@ def make_strategy(config, workers, flags):
 
 
 def images_at_once(config, strategy):
-    """The number of images that one device processes at a time, in training and in evaluation.
+    """The images that one device processes at a time, in training and evaluation.
 
     Args:
       config: A resolved TrainConfig.

@@ -13,8 +13,8 @@ from command_line import UserError
 class EvalConfig:
     """Scores a checkpoint on every record of a split, once each.
 
-    Flags left out come from the model.json beside the checkpoint. A flag that contradicts it is followed, with a
-    warning; only another --model_name is an error.
+    Flags left out come from the model.json beside the checkpoint. One that contradicts it is followed with a warning,
+    but another --model_name is an error.
     """
 
     checkpoint_path: pathlib.Path
@@ -24,7 +24,7 @@ class EvalConfig:
     dataset_dir: str | None = None
     """Folder with TFRecords and their dataset.json."""
     synthetic_num_images: int | None = None
-    """Number of images of --dataset_name=synthetic; None for as many as in training, or 1024."""
+    """Images of --dataset_name=synthetic; None for as many as in training, or 1024."""
     dataset_num_private_threads: int | None = None
     """Threads that read and preprocess; None for half of the CPUs."""
     dataset_split_name: str | None = None
@@ -42,7 +42,7 @@ class EvalConfig:
     moving_averages: bool | None = None
     """Score the moving averages of the weights; None to score them if the checkpoint holds them."""
     recalibrate_batch_norm: int = 0
-    """Number of training images on which to measure batch norm's statistics again before scoring; 0 for none."""
+    """Training images on which to measure batch norm's statistics again before scoring; 0 for none."""
     watch: bool = False
     """Score each checkpoint in a run's folder once, as it appears, until the run ends."""
     watch_timeout_secs: float = 3600.0
@@ -54,9 +54,9 @@ class EvalConfig:
     json: pathlib.Path | None = None
     """File to write the result to, as JSON."""
     predictions: pathlib.Path | None = None
-    """CSV file to write a row to for each record: record, label, predicted, probability, top_5."""
+    """CSV file with a row for each record: record, label, predicted, probability, top_5."""
     report: pathlib.Path | None = None
-    """Page to write with the results: FILE.html, or a folder for report.html and the figures as PNG."""
+    """Page with the results: FILE.html, or a folder for report.html and the figures as PNG."""
 
 
 def evaluate_checkpoint(config, show=lambda text: None):
@@ -88,12 +88,12 @@ class Scorer:
 
     Attributes:
       split: The split.
-      best_metric: The metric by which the scored run picks its best checkpoint.
-      how: JSON-able settings; scores of checkpoints are comparable if these are equal.
+      best_metric: The metric of the run's best checkpoint.
+      how: JSON-able; checkpoints scored with equal ones can be compared.
     """
 
     def __init__(self, config, prefix, show=lambda text: None):
-        """Opens the network and the data that the flags and the model.json beside a checkpoint name.
+        """Opens the network and data that the flags and a checkpoint's model.json name.
 
         Args:
           config: An EvalConfig.

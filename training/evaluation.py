@@ -37,9 +37,9 @@ class Tally(NamedTuple):
 
     Attributes:
       confusion: int64 [classes, classes], rows: label, columns: predicted.
-      hits_5: Number of images whose label is among the 5 most probable classes.
+      hits_5: Images whose label is among the 5 most probable classes.
       cross_entropy: Sum over the images, in nats.
-      not_finite: Number of images for which the network's output is not finite.
+      not_finite: Images for which the network's output is not finite.
     """
 
     confusion: np.ndarray

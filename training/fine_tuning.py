@@ -48,7 +48,7 @@ def trainable_variables(config, model):
     """The variables to train, by name.
 
     Raises:
-      UserError: If the scopes hold no trainable variable.
+      UserError: If there are none.
     """
     scopes = trained_scopes(config, model)
     chosen = {
@@ -122,7 +122,7 @@ def restore(config, model, folder):
     shapes = checkpoints.reader(prefix).get_variable_to_shape_map()
     variables = model.variables_by_name
     averages = checkpoints.names_with_averages(prefix, variables)
-    # If the source has moving averages, it was evaluated with them, so they are restored.
+    # Restores what was evaluated there: averages, if it has any.
     names = averages or {name: name for name in variables}
     excluded = _excluded(config, model)
     wanted = [name for name in variables if not name.startswith(excluded)]

@@ -13,7 +13,7 @@ from data.preprocessing.augmentation import Augmentation
 from training.workers import Workers
 
 _ALONE = Workers()
-# Relative to the records of the worker that has most: a worker with fewer sees its own more often.
+# Of the records of the worker that has most: one with fewer sees its own more often.
 _LEAST_SHARE = 0.9
 
 

@@ -8,7 +8,7 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """A context manager that is true once a signal came. A second signal stops at once, like Ctrl-C in Python."""
+    """True once a signal came; a context manager. A second one stops at once, like Ctrl-C in Python."""
 
     def __init__(self):
         self.requested = False

@@ -101,7 +101,7 @@ def connect(cluster, timeout_secs):
       A tf.distribute.ParameterServerStrategy.
 
     Raises:
-      UserError: If a process is not reached in time, which the message names, or the chief's own port is taken.
+      UserError: If one, named in the message, is not reached in time, or the chief's own port is taken.
     """
     meeting.listen(cluster.workers[0], "the chief").close()
     logging.getLogger("tensorflow").addFilter(lambda record: _say_in_a_line(cluster, record))

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nets import nets_factory
 
-APART = 0.1  # Difference in top-1 between the two modes on the same images above which the user is warned.
+APART = 0.1  # Top-1 difference between the two modes on the same images that draws a warning.
 ENOUGH_IMAGES = 64
 
 
@@ -26,8 +26,7 @@ def estimate(model, batches, num_images, training=True, parts=1):
       batches: Yields images, [batch, height, width, channels]; no more are taken than needed.
       num_images: Images to take, rounded up to whole batches.
       training: The norms' `training` argument; norms that do not use the batch keep their statistics.
-      parts: Number of equal parts in which each batch passes the network, one after the other, as with
-        --gradient_accumulation_steps in training.
+      parts: Equal parts in which a batch passes the network, one by one, as with --gradient_accumulation_steps.
 
     Returns:
       A dict of name -> float32 array for the moving means and variances, and the number of images taken.

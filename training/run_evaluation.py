@@ -12,7 +12,7 @@ from training.interrupts import Stopped
 
 
 class RunEvaluation:
-    """Scores the network on the run's evaluation split; if there are moving averages, it scores these."""
+    """Scores the network on the run's evaluation split: the moving averages, if any."""
 
     def __init__(self, config, evaluator, averages, folder, stop, workers):
         """Makes it from the parts of a run.
@@ -112,8 +112,7 @@ class RunEvaluation:
 
         Args:
           model: The SlimModel of the run.
-          values: Variables by name: the model's and, if there are any, the moving averages, which then get the
-            statistics.
+          values: Variables by name: the model's and, if any, the moving averages, which then get the statistics.
           batches: Endless; yields this process's images of the batches that would come next.
           progress: A Progress, which gets a line.
 
@@ -145,7 +144,7 @@ class RunEvaluation:
         return True
 
     def averages_in_place(self):
-        """A context in which the network holds what is evaluated: the moving averages, if there are any."""
+        """A context in which the network holds what is evaluated: the moving averages, if any."""
         return self._averages.in_place() if self._averages else contextlib.nullcontext()
 
     def is_good_enough(self, result):

@@ -72,8 +72,8 @@ class TrainStep(tf.Module):
           training: The norms' `training` argument; see `SlimModel.__call__`.
           decay_loss: Computes the scalar that weight decay adds to the loss; None for the model's regularization_loss.
           clip_gradient_norm: Global norm to which the gradients are clipped; None for no clipping.
-          accumulation_steps: Number of parts in which a replica's batch passes the network, one after the other; it
-            must divide the batch. The gradient is that of the mean over the batch; norms see one part at a time.
+          accumulation_steps: Parts in which a replica's batch passes the network, one after the other; must divide it.
+            The gradient is that of the mean over the batch; norms see one part at a time.
           averages: An averages.MovingAverages to update at each step, or None.
         """
         super().__init__()

@@ -163,6 +163,6 @@ def find_workers(config):
       A Workers; of one process if nothing names more.
 
     Raises:
-      UserError: If the flags or TF_CONFIG are wrong or contradict each other.
+      UserError: If they are wrong or contradict each other.
     """
     return Workers(clusters.find_cluster(config))

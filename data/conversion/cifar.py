@@ -23,8 +23,8 @@ class Cifar:
     Attributes:
       checksum: Checksum of the archive.
       files: {split: {file name: checksum}}, in the order of the records.
-      label_bytes: Number of label bytes before each image; the last is the class.
-      names_file: File that holds a class name on each line.
+      label_bytes: Label bytes before each image; the last is the class.
+      names_file: Holds a class name on each line.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Cifar:
         start = max(entry.offset, 0)
         check(path, checksum, start, entry.size)
         size = self.label_bytes + _IMAGE_BYTES
-        # Read, not memory-mapped: pages of a mapped file count towards this process's memory.
+        # Read, not memory-mapped: pages of a mapped file count as our memory.
         labels = np.fromfile(path, np.uint8, entry.size, offset=start)[self.label_bytes - 1 :: size]
         if len(labels) * size != entry.size or labels.max() >= len(class_names):
             raise UserError(f"{path}: {entry.name} does not hold images of {len(class_names)} classes")

@@ -98,7 +98,7 @@ def _finish_if_complete(plan, directory, fingerprints, receipts, on_error):
     Returns:
       The number of missing shards, and the files left out of the data set.
     """
-    # If several processes wrote the last shards, the first one here finishes the data set; the others find it done.
+    # If several processes wrote the last shards, the first one here finishes, and the others find it done.
     with alone(directory / shard_files.UNFINISHED / ".lock"):
         if _finished_receipts(plan, directory, fingerprints) is not None:
             return 0, _read_bad_files(directory)

@@ -26,7 +26,7 @@ def is_url(source):
 def fetch(url, folder, checksum=None):
     """Downloads a file, resuming where an earlier call or a broken connection stopped.
 
-    If two processes want the same file, the second waits for the first instead of writing it itself.
+    If two processes want the same file, the second waits for the first.
 
     Args:
       url: http or https.

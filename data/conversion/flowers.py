@@ -35,7 +35,7 @@ def plan_flowers(request):
     for entry in list_files(source, request.scratch_dir):
         *_, folder, name = ("", *entry.name.split("/"))
         if folder in CLASS_NAMES and name.lower().endswith(".jpg"):
-            # A key that does not depend on where the photographs lie, because it decides the split.
+            # The same key wherever the photographs lie, because it decides the split.
             found[f"{folder}/{name}"] = Item(
                 entry.name, CLASS_NAMES.index(folder), entry.location, entry.offset, entry.size
             )

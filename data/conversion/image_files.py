@@ -50,7 +50,7 @@ def encode_for_records(data, other_format="png", upright=False):
     if not data:
         raise BadFileError("the file is empty")
     try:
-        # The warnings are about broken EXIF data and the like, which do not affect pixels, and do not name the file.
+        # Warnings about broken EXIF data and the like, which pixels do not depend on, do not name the file.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             return _encode_opened(image, data, other_format, upright)
     except UnidentifiedImageError:

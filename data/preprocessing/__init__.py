@@ -32,7 +32,7 @@ _FAMILIES = (
     Resnet(),
     Torchvision(),
     Cifar(),
-    # The statistics of CIFAR-10; `data.statistics` measures those of another data set.
+    # CIFAR-10's own; `data.statistics` measures those of another set.
     Cifar(means=(125.307, 122.950, 113.865), standard_deviations=(62.993, 62.089, 66.705)),
     Digits(),
     Lenet(),
@@ -78,8 +78,8 @@ class Preprocess:
         """As `__call__`, for the bytes of a JPEG, PNG, GIF or BMP file.
 
         In training, only the window of a JPEG is decoded. Some pixels at its border (0.3 % of a photograph's windows)
-        get other colours than in the whole picture, because a JPEG stores colours at half the resolution and a decoder
-        interpolates between neighbours. Evaluation therefore decodes the whole picture.
+        get other colours than in the whole picture, because colours are stored at half the resolution and interpolated
+        between neighbours. Evaluation therefore decodes the whole.
         """
         channels = self.family.channels
         if not self.is_training:

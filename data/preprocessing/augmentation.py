@@ -14,7 +14,7 @@ class Augmentation:
     """Distortions besides a family's own; all off by default.
 
     Attributes:
-      rand_augment_layers: Number of operations that RandAugment draws for an image; 0 for none (arXiv:1909.13719, N).
+      rand_augment_layers: Operations that RandAugment draws for an image; 0 for none (arXiv:1909.13719, N).
       rand_augment_magnitude: How strong they are, 0 to 30 (M).
       random_erasing: Probability of erasing a rectangle of an image (arXiv:1708.04896, p).
       erased_area_range: Smallest and largest part of the area that is erased (s_l, s_h).

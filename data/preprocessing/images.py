@@ -126,7 +126,7 @@ def resize_short_side(image, side, whole=tf.math.rint):
 
 
 def central_crop(image, height, width):
-    """Cuts out the middle; if an odd number of pixels is left out, one more of them is at the bottom or right."""
+    """Cuts out the middle; an odd pixel left out is at the bottom or right."""
     top, left = ((tf.shape(image)[axis] - size) // 2 for axis, size in ((0, height), (1, width)))
     return tf.slice(image, [top, left, 0], [height, width, image.shape[-1]])
 

@@ -19,7 +19,7 @@ def rand_augment(image, layers, magnitude, seed):
 
     Args:
       image: uint8 [height, width, channels], 1 or 3 channels, height and width known.
-      layers: Number of operations; the same one may be drawn again.
+      layers: How many; the same one may be drawn again.
       magnitude: 0 to 30.
       seed: An int [2] tensor.
     Returns:
