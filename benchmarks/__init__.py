@@ -1,1 +1,1 @@
-"""How long a step of a network takes: warm-up apart, every time kept, the machine recorded."""
+"""Times steps of networks: after a burn-in, with every time kept and the machine recorded."""

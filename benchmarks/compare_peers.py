@@ -3,11 +3,11 @@
     python benchmarks/compare_peers.py --model resnet_v2_50 --batch_size 16 --json peers.json
 
 Contestants are this zoo (as it is, and folded), Keras Applications, PyTorch (eager and compiled), ONNX Runtime and
-OpenVINO. What is not installed, or has no such network, is named and left out. The first result of each, logits or the
-cross-entropy of a training step, must be this zoo's. Then they take turns for --rounds rounds of --seconds; the ratios
-are medians over the rounds, with a bootstrap interval.
+OpenVINO. One that is not installed, or has no such network, is named and left out. The first result of each, logits or
+the cross-entropy of a training step, must agree with this zoo's. Then they run in alternation for --rounds rounds of
+--seconds. The ratios are medians over the rounds, with a bootstrap interval.
 
-The root pool of the network is padded on all sides here, as the others have it.
+The root pool of the network is padded on all sides here, as in the other systems.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ class PeersConfig:
     model: str = "resnet_v2_50"
     """The network, a name of nets/nets_factory.py."""
     passes: Annotated[str, tyro.conf.arg(name="pass")] = "forward,train_step"
-    """What to time, of forward and train_step."""
+    """What to time: forward, train_step or both."""
     peers: str = ",".join(peer_rounds.PEERS)
-    """Whom to time beside this zoo."""
+    """Systems to time beside this zoo."""
     batch_size: int = 16
     """Images in a step."""
     image_size: int | None = None
@@ -45,30 +45,30 @@ class PeersConfig:
     num_classes: int = 1000
     """Width of the last layer."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the activations."""
+    """Dtype of the activations."""
     intra_op_threads: int = 0
-    """Threads of each contestant; 0 for as many as it takes by itself."""
+    """Threads of each contestant; 0 for its own default."""
     rounds: int = 7
     """Turns of each contestant."""
     seconds: float = 5.0
-    """Length of a turn; it ends with the first step that ends later."""
+    """Length of a turn; the last step may end later."""
     burn_in_seconds: float = 1.0
-    """What a turn runs before that."""
+    """Length of the burn-in before each turn."""
     seed: int = 0
-    """Of the weights and the images."""
+    """Seed for the weights and the images."""
     json: Path | None = None
     """A file for the results: the rate of every turn, the ratios, the differences of outputs, and the machine."""
 
 
 def main(config):
-    """Measures pass after pass, and prints a line for each contestant and each ratio."""
+    """Measures each pass, and prints a line for each contestant and each ratio."""
     _check(config)
     passes = grid.chosen("pass", config.passes, peer_rounds.PASSES)
     peers = grid.chosen("peers", config.peers, peer_rounds.PEERS)
     if config.json:
         results.check_path(config.json)
     environment.set_threads(config.intra_op_threads, 0)
-    # Before the work begins, so that the load it records is that of others.
+    # Before the work begins, so that it records only the load from others.
     machine = environment.describe_environment()
     _warn(disturbance.look_around(), "before the first step")
     measured = []
@@ -82,7 +82,7 @@ def main(config):
 
 
 def describe(measured):
-    """Yields a line for the setup, for what is missing, for each contestant and for each ratio."""
+    """Yields a line for the setup, for each missing contestant, for each contestant and for each ratio."""
     setup = ", ".join(f"{key} {value}" for key, value in measured.setup.items())
     yield f"# {measured.pass_name}: {setup}"
     for name, reason in measured.missing.items():
@@ -115,6 +115,6 @@ def _check(config):
 
 if __name__ == "__main__":
     with contextlib.suppress(ImportError):
-        # PyTorch's builds for CUDA bring Triton, which crashes where TensorFlow was imported before it.
+        # PyTorch's builds for CUDA bring Triton, which crashes if TensorFlow was imported before it.
         import triton  # noqa: F401
     command_line.run(main, PeersConfig)

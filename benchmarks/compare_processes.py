@@ -1,15 +1,15 @@
-"""Times the start of a process, and measures the memory of a training step, beside others; each in its own process.
+"""Compares start-up time and training memory with those of other systems; each contestant runs in its own process.
 
     python benchmarks/compare_processes.py --model resnet_v2_50 --rounds 7 --json processes.json
 
 start: from the start of the process to the first logits of one image: imports, the network, its weights from a file,
 the prediction. Contestants are this zoo, and Keras Applications called as a function (keras) and by predict.
 
-memory: the most that a process has in RAM in some training steps, in all and above what the imports take. Contestants
-are this zoo and PyTorch, eager.
+memory: the peak resident memory of a process in some training steps, in total and above what the imports take.
+Contestants are this zoo and PyTorch (eager).
 
-All take turns, A B A B; a first round, which is not counted, warms the cache of the disk and compares results. Ratios
-are medians over the rounds, with a bootstrap interval: below 1 this zoo needs less. Linux only.
+All run in alternation, A B A B. A first round, which is not counted, warms the disk cache and compares results. Ratios
+are medians over the rounds, with a bootstrap interval; below 1, this zoo needs less. Linux only.
 """
 
 import dataclasses
@@ -40,14 +40,14 @@ _CONTESTANTS = {"start": process_turn.STARTS, "memory": process_turn.MEMORIES}
 
 @dataclasses.dataclass(frozen=True)
 class ProcessesConfig:
-    """Measures starts and memory of processes."""
+    """Measures start-up time and memory of processes."""
 
     measure: str = ",".join(MEASURES)
-    """What to measure, of start and memory."""
+    """What to measure: start, memory or both."""
     model: str = "resnet_v2_50"
     """The network, a name of nets/nets_factory.py."""
     peers: str = ",".join(PEERS)
-    """Whom to measure beside this zoo: keras and keras_predict start, torch trains."""
+    """Systems to measure beside this zoo: keras and keras_predict for start, torch for memory."""
     batch_size: int = 32
     """Images in a training step."""
     image_size: int | None = None
@@ -55,27 +55,27 @@ class ProcessesConfig:
     num_classes: int = 1000
     """Width of the last layer."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the activations in training."""
+    """Dtype of the activations in training."""
     steps: int = 3
-    """Training steps of a turn."""
+    """Training steps in a turn."""
     rounds: int = 7
     """Turns of each contestant."""
     seed: int = 0
-    """Of the weights and the images."""
+    """Seed for the weights and the images."""
     json: Path | None = None
     """A file for the results: the value of every turn, the ratios, and the machine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What was measured of all contestants.
+    """One measure of all contestants.
 
     Attributes:
-      measure: What.
+      measure: What was measured.
       unit: s or MiB.
       setup: JSON-able.
       values: {contestant: [a value for each round]}.
-      ratios: A tuple of rounds.Ratio: ours over each other.
+      ratios: A tuple of rounds.Ratio: ours over each other one.
       agreements: {contestant: peer_rounds.Agreement}.
       missing: {contestant: why it was left out}.
     """
@@ -122,7 +122,7 @@ def main(config):
 
 
 def prepare(config, folder, with_keras):
-    """Writes weights, images and labels for all; returns the request of a turn, and {contestant: why it cannot}."""
+    """Writes weights, images and labels; returns the request for a turn, and {contestant: why it cannot take part}."""
     task = peer_rounds.make_task(types.SimpleNamespace(**vars(config), intra_op_threads=0), "train_step")
     settings = task.model.settings
     task.model.save(f"{folder}/model.ckpt")
@@ -154,13 +154,13 @@ def prepare(config, folder, with_keras):
 
 
 def compare(measure, names, request, num_rounds, missing, run=None):
-    """Takes turns, printing what each measured; returns a list of Measured: one for start, two for memory.
+    """Runs contestants in alternation and prints each value; returns a list of Measured: one for start, two for memory.
 
     Args:
       measure: start or memory.
       names: Contestants, slim_resnets first.
-      request: As `prepare` gives it.
-      num_rounds: Turns of each that are counted.
+      request: As `prepare` returns it.
+      num_rounds: Counted turns of each.
       missing: {contestant: why it cannot take part}.
       run: As `run_turn`.
 
@@ -193,7 +193,7 @@ def _turn(request, measure, contestant):
 
 
 def _first_round(measure, names, request, missing, run):
-    """Runs each once; returns {contestant: Agreement} of those that compute the same, and {contestant: why not}."""
+    """Runs each once; returns {contestant: Agreement} for those that agree, {contestant: reason} for others."""
     missing = {name: reason for name, reason in missing.items() if name in names}
     tolerance = peer_rounds.TOLERANCES["float32" if measure == "start" else request["precision"]]
     agreements, ours = {}, None
@@ -226,10 +226,10 @@ _VALUES = {
 
 
 def run_turn(request):
-    """Runs a process; returns what it printed, with the seconds until it did.
+    """Runs a process; returns what it printed, with the seconds until then.
 
     Raises:
-      UserError: If it fails; the message is the last line of its error.
+      UserError: If it fails; the message contains the last line of its error.
     """
     with tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
@@ -250,7 +250,7 @@ def run_turn(request):
 
 
 def describe(measured):
-    """Yields a line for the setup, for what is missing, for each contestant and for each ratio."""
+    """Yields a line for the setup, for each missing contestant, for each contestant and for each ratio."""
     yield f"# {measured.measure}: {', '.join(f'{name} {value}' for name, value in measured.setup.items())}"
     for name, reason in measured.missing.items():
         yield f"# {measured.measure}: without {name}: {reason}"

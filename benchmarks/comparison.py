@@ -1,4 +1,4 @@
-"""Two files of results side by side: the ratio of medians of each configuration, and what the samples support."""
+"""Compares two files of results: the ratio of medians of each configuration, and what the samples support."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from command_line import UserError
 
 _RESAMPLES = 10_000
 _CONFIDENCE = 0.95
-# What makes two rows the same measurement, and what older files had before they named it.
+# Keys that must be equal in comparable rows, with the value that holds for older files without the key.
 _KEYS = {
     "model": None,
     "engine": "tensorflow",
@@ -25,7 +25,7 @@ _KEYS = {
     "forward_mode": "inference",
     "folded": False,
 }
-# Of an environment, what explains a difference.
+# Parts of an environment that may explain a difference.
 _EXPLAINING = ("cpu", "memory_bytes", "kernel", "versions", "threads", "environment_variables", "gpus", "commit")
 
 
@@ -34,11 +34,11 @@ class Row:
     """A configuration in both files.
 
     Attributes:
-      label: The configuration, a line.
+      label: The configuration in one line.
       medians: In seconds, (first file, second file); None where a file's pass failed.
-      ratio: Second over first: above 1 the second is slower. None where one failed.
-      low, high: Bootstrap 95 % interval of the ratio; None where a file has fewer than two samples.
-      per_round: The ratio of each round, where both took turns.
+      ratio: Second over first: above 1, the second is slower. None if one failed.
+      low, high: Bootstrap 95 % interval of the ratio; None if a file has fewer than two samples.
+      per_round: The ratio of each round, if both were timed in alternation.
     """
 
     label: str
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def verdict(self):
-        """faster, slower, no difference that the samples support, or which file failed."""
+        """faster, slower, no difference that the samples support, or which files failed."""
         if self.ratio is None:
             failed = [name for name, median in zip(("A", "B"), self.medians, strict=True) if median is None]
             return f"{' and '.join(failed)} failed"
@@ -61,17 +61,17 @@ class Row:
         return "no difference that the samples support"
 
     def regressed(self, percent):
-        """Whether the second file failed where the first did not, or is slower by more than some per cent."""
+        """Whether the second file failed where the first did not, or is slower by more than `percent`."""
         if self.ratio is None:
             return self.medians[0] is not None
         return self.verdict == "slower" and self.ratio > 1 + percent / 100
 
 
 def read(path):
-    """The document of a file that `--json` wrote.
+    """The document in a file that `--json` wrote.
 
     Raises:
-      UserError: If it cannot be read or is something else.
+      UserError: If it cannot be read or is another kind of file.
     """
     try:
         document = json.loads(Path(path).read_text())
@@ -86,7 +86,7 @@ def read(path):
 
 
 def key_of(result):
-    """What makes a result comparable with another: a tuple."""
+    """A tuple that is equal for comparable results."""
     return tuple(result[name] if default is None else result.get(name, default) for name, default in _KEYS.items())
 
 
@@ -94,10 +94,10 @@ def compare(first, second):
     """Compares the results that both documents have.
 
     Args:
-      first, second: Documents as `read` gives them.
+      first, second: Documents as `read` returns them.
 
     Returns:
-      A list of Row in the first one's order, and a list of labels of what one file alone has.
+      A list of Row in the order of the first, and a list of labels of configurations in only one file.
 
     Raises:
       UserError: If they have nothing in common.
@@ -115,13 +115,13 @@ def compare(first, second):
 def compare_rows(document):
     """Compares the rows of one document, each with the first of the same pass, batch size and image size.
 
-    They took turns, so that each round gives a ratio of medians, whatever the machine did between the rounds.
+    They were timed in alternation, so each round gives a ratio of medians, whatever the machine did between the rounds.
 
     Returns:
       A list of Row: the median of those ratios, with its bootstrap interval.
 
     Raises:
-      UserError: If there is nothing to compare, or it was not timed in rounds.
+      UserError: If there is nothing to compare, or the rows were not timed in rounds.
     """
     groups = {}
     for row in document["results"]:
@@ -148,7 +148,7 @@ def _row_of_rounds(base, row):
 
 
 def describe(rows, alone, documents):
-    """Yields the lines of a comparison: what differs between the machines, a line for each row, what stands alone."""
+    """Yields the lines of a comparison: machine differences, a line for each row, configurations in only one file."""
     for name in _EXPLAINING:
         values = [document.get("environment", {}).get(name) for document in (documents[0], documents[-1])]
         if values[0] != values[1]:
@@ -168,10 +168,10 @@ def describe(rows, alone, documents):
 def bootstrap_interval(before, after, seed=0):
     """A 95 % percentile-bootstrap interval of median(after) / median(before), both resampled.
 
-    It takes the samples as independent: what slowed a whole run down is in neither file's spread.
+    It treats the samples as independent; what slowed a whole run down does not show in either file's spread.
 
     Returns:
-      (low, high); (None, None) where there are fewer than two samples of either.
+      (low, high); (None, None) if there are fewer than two samples of either.
     """
     if min(len(before), len(after)) < 2:
         return None, None

@@ -1,6 +1,6 @@
-"""The crops of `data.preprocessing` for those who resize with Pillow: a window of the picture, resized in one go.
+"""The crops of `data.preprocessing` for contestants that use Pillow: a window of the picture, resized in one step.
 
-This module knows no TensorFlow, which worker processes would take seconds to import.
+This module does not import TensorFlow, which would take worker processes seconds.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ _TRIES = 10
 
 
 class Window(NamedTuple):
-    """What part of a picture to resize, in pixels, and whether to mirror it."""
+    """The part of a picture to resize, in pixels, and whether to mirror it."""
 
     left: float
     top: float
@@ -29,9 +29,9 @@ class Crop:
     """Where a family of preprocessing cuts, and how it scales values.
 
     Attributes:
-      family: A name of CROPS. In training inception also shifts colours, which is not done here.
+      family: A name of CROPS. In training, inception also shifts colours, which is not done here.
       is_training: Whether windows are random.
-      side: Of the output, in pixels.
+      side: Side of the output in pixels.
     """
 
     family: str
@@ -48,19 +48,19 @@ class Crop:
             size = self.side * min(width, height) / max(short, self.side)
             left, top = random.random(2) * (width - size, height - size)
             return Window(left, top, left + size, top + size, mirrored)
-        # A tenth of the picture at least: see data/preprocessing/inception.py.
+        # At least a tenth of the picture: see data/preprocessing/inception.py.
         return _random_part(width, height, 0.08 if self.family == "torchvision" else 0.1, random)._replace(
             mirrored=mirrored
         )
 
     def apply(self, picture, random):
-        """A Pillow image as float32 [side, side, 3] in the family's range of values, about."""
+        """Turns a Pillow image into float32 [side, side, 3], in about the family's range of values."""
         window = self.window(*picture.size, random)
         picture = picture.resize([self.side, self.side], Image.Resampling.BILINEAR, box=window[:4])
         pixels = np.asarray(picture)
         if window.mirrored:
             pixels = pixels[:, ::-1]
-        # One product and one sum, of numbers in the middle of the families'.
+        # One sum and one product, with numbers in the middle of those of the families.
         return (pixels - np.float32(127.5)) * np.float32(1 / 64)
 
     def _middle(self, width, height):
@@ -73,7 +73,7 @@ class Crop:
 
 
 def _random_part(width, height, least_area, random):
-    """As torchvision's RandomResizedCrop draws it; the whole picture where no try fits."""
+    """Draws a window as torchvision's RandomResizedCrop does; the whole picture if no try fits."""
     for _ in range(_TRIES):
         area = width * height * random.uniform(least_area, 1.0)
         aspect_ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))

@@ -8,15 +8,15 @@ from pathlib import Path
 SPREAD = 0.1
 DRIFT = 0.05
 OTHERS = 0.05
-# Fewer steps have no quarters worth a median.
+# With fewer steps, the median of a quarter says little.
 _STEPS_WITH_QUARTERS = 12
 _LOOK_SECONDS = 0.3
-# Linux counts in ticks of 10 ms: of shorter times they say nothing.
+# Linux counts in ticks of 10 ms, which say nothing about shorter times.
 _LEAST_CORE_SECONDS = 0.25
 
 
 class Watch:
-    """How much of the usable cores' time other processes take from now on; Linux only."""
+    """Measures the part of the usable cores' time that other processes take from now on; Linux only."""
 
     def __init__(self, stat_path="/proc/stat"):
         self._stat_path = stat_path
@@ -33,13 +33,13 @@ class Watch:
         return min(max((busy - own) / total, 0.0), 1.0)
 
     def _read(self):
-        """Seconds that the usable cores were busy, that there were of them, and that this process ran."""
+        """Seconds that the usable cores were busy, seconds in total, and seconds that this process ran."""
         try:
             lines = Path(self._stat_path).read_text().splitlines()
             cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         except (AttributeError, OSError):
             return None
-        # user nice system idle iowait irq softirq steal; the guests' time is in user and nice already.
+        # user nice system idle iowait irq softirq steal; user and nice already include the guests' time.
         ticks = [list(map(int, words[1:9])) for line in lines if (words := line.split()) and words[0] in cores]
         if not ticks:
             return None
@@ -50,25 +50,25 @@ class Watch:
 
 
 def look_around(sleep=time.sleep):
-    """Part of the cores' time that others take while this process rests for a moment; None if not known."""
+    """Part of the cores' time that other processes take while this one rests for a moment; None if not known."""
     watch = Watch()
     sleep(_LOOK_SECONDS)
     return watch.others_share()
 
 
 def describe_others(share, when):
-    """A line where other processes took too much of the cores, else None."""
+    """A warning line if other processes took too much of the cores, else None."""
     if share is None or share <= OTHERS:
         return None
     return f"other processes took {share:.0%} of the cores' time {when}: times are too long; wait until they are done"
 
 
 def describe_doubts(step_seconds, others_share):
-    """What makes step times doubtful, a tuple of lines; empty where nothing does.
+    """The reasons to doubt step times, a tuple of lines; empty if there are none.
 
     Args:
       step_seconds: In the order in which they were measured.
-      others_share: As `Watch.others_share` gives it, of the time of the steps.
+      others_share: As `Watch.others_share` returns it, for the time of the steps.
     """
     lines = [_describe_spread(step_seconds), _describe_drift(step_seconds)]
     lines.append(describe_others(others_share, "during the steps"))

@@ -1,6 +1,6 @@
-"""Ways to compute a forward pass: each a function of (network, configuration, images) to a Step.
+"""Ways to compute a forward pass: each is a function from (network, configuration, images) to a Step.
 
-The network is a SlimModel, or a FoldedModel where the configuration is folded; the images are one batch, float32.
+The network is a SlimModel, or a FoldedModel if the configuration is folded; the images are one batch, float32.
 """
 
 import functools
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from command_line import UserError, stderr_kept_for_errors
 
-# Precision -> what OpenVINO calls it as a hint, and as an ability of a device.
+# Precision -> OpenVINO's name for it as a hint, and as a capability of a device.
 _OPENVINO_NAMES = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
 # OpenVINO rounds float32 files itself.
 _EXPORTS = {"onnxruntime": ("onnx", None), "openvino": ("openvino", "float32")}
@@ -21,7 +21,7 @@ class Step(NamedTuple):
 
     Attributes:
       prepare: A function of no arguments that traces, converts or loads, once; the first run may still compile.
-      run: A function of no arguments that does the step and returns when its result is there.
+      run: A function of no arguments that does the step and returns when its result is ready.
     """
 
     prepare: object
@@ -29,11 +29,11 @@ class Step(NamedTuple):
 
 
 def make_step(compute):
-    """Makes of `compute`, a function that calls a tf.function, one that waits for its result.
+    """Wraps `compute`, a function that calls a tf.function, in one that waits for its result.
 
     On a CPU a tf.function returns when it is done; on a GPU, when its kernels are queued. `sync_devices`
-    waits for either and itself takes some 30 microseconds. Fetching the logits would wait too, but would put
-    their copy to the host on the clock; fetching a part of them, another op.
+    waits in both cases and itself takes some 30 microseconds. Fetching the logits would also wait, but would
+    time their copy to the host; fetching a part of them would time another op.
     """
     import tensorflow as tf
 
@@ -47,7 +47,7 @@ def make_step(compute):
 
 def method_step(owner, method, *arguments):
     """The Step of a method that is a tf.function."""
-    # It is asked for anew each time: a tf.function that is a method does not keep its object alive.
+    # Looked up each time: a tf.function that is a method does not keep its object alive.
     return Step(
         lambda: getattr(owner, method).get_concrete_function(*arguments),
         make_step(lambda: getattr(owner, method)(*arguments)),
@@ -55,7 +55,7 @@ def method_step(owner, method, *arguments):
 
 
 def check_engine(engine, precision):
-    """Raises a UserError if an engine is not installed (the message names the extra) or has not the precision."""
+    """Raises a UserError if an engine is not installed (the message names the extra) or lacks the precision."""
     if engine not in _EXPORTS:
         return
     from exporting import formats
@@ -141,7 +141,7 @@ def _openvino(network, configuration, images):
 
 
 def _export(network, configuration, path):
-    """Writes a folded network as the engine of a configuration reads it; returns the path as a string."""
+    """Writes a folded network in the format of the configuration's engine; returns the path as a string."""
     import tensorflow as tf
 
     from exporting import formats
@@ -151,7 +151,7 @@ def _export(network, configuration, path):
     size = configuration.image_size
 
     def preprocess(image):
-        # For signatures of image files, which an export must have and nobody times.
+        # For the signatures for image files, which an export must have but which are not timed.
         return tf.image.resize(tf.cast(image, tf.float32), [size, size])
 
     says = {"label_names": None, "preprocessing": None}

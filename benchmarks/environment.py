@@ -1,4 +1,4 @@
-"""Where and with what a measurement was made: what one must know to compare it with another."""
+"""Records where and with what a measurement was made, so that it can be compared with another."""
 
 import datetime
 import importlib.metadata
@@ -13,10 +13,10 @@ from command_line import UserError
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
-# What decides which kernels oneDNN and TensorFlow pick; the hundred other flags would hide them.
+# These flags decide which kernels oneDNN and TensorFlow pick; the hundred others would hide them.
 _CPU_FLAG_PREFIXES = ("avx", "amx", "fma", "f16c", "asimd", "sve", "bf16", "i8mm")
 
-# Variables that change the speed of a step without leaving a trace in the flags of a script.
+# Variables that change the speed of a step but do not show in the flags of a script.
 _SPEED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "KMP_AFFINITY",
@@ -34,19 +34,19 @@ _SPEED_VARIABLES = (
     "XLA_FLAGS",
 )
 
-# Whose versions are recorded where they are installed.
+# Their versions are recorded if they are installed.
 _OTHER_ENGINES = ("keras", "onnxruntime", "openvino", "torch")
 
 
 def describe_environment(cpuinfo_path="/proc/cpuinfo", repository=_REPOSITORY):
-    """Describes the machine, the software and this run; call it before the load of the run itself begins.
+    """Describes the machine, the software and this run; call it before the run itself causes load.
 
     Args:
-      cpuinfo_path: Where Linux describes its processors; a system without that file gives less, not an error.
+      cpuinfo_path: Where Linux describes its processors; without that file, the result holds less.
       repository: The checkout whose commit is recorded.
 
     Returns:
-      A dict that JSON can hold. What cannot be found out is None, or empty for lists.
+      A JSON-able dict. What cannot be found out is None, or empty for lists.
     """
     import numpy as np
     import tensorflow as tf
@@ -76,7 +76,7 @@ def describe_environment(cpuinfo_path="/proc/cpuinfo", repository=_REPOSITORY):
 
 
 def thread_settings():
-    """Returns TensorFlow's thread pool sizes, {"intra_op", "inter_op"}; 0 where TensorFlow itself chooses."""
+    """Returns TensorFlow's thread pool sizes, {"intra_op", "inter_op"}; 0 if TensorFlow itself chooses."""
     import tensorflow as tf
 
     return {
@@ -86,7 +86,7 @@ def thread_settings():
 
 
 def set_threads(intra_op, inter_op):
-    """Sets the sizes of TensorFlow's thread pools, where they are not 0; before TensorFlow computes anything.
+    """Sets the sizes of TensorFlow's thread pools unless they are 0; call it before TensorFlow computes anything.
 
     Raises:
       UserError: If TensorFlow has started its threads already.
@@ -103,7 +103,7 @@ def set_threads(intra_op, inter_op):
 
 
 def usable_cores():
-    """Returns how many logical processors this process may run on, which `taskset` can lower."""
+    """Returns the number of logical processors that this process may use; `taskset` can lower it."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
@@ -125,7 +125,7 @@ def _cpu(cpuinfo_path):
 
 
 def _governor():
-    """How Linux chooses the clock rate of the first core; None where it does not say."""
+    """How Linux chooses the clock rate of the first core; None if it does not say."""
     try:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
     except OSError:
@@ -133,7 +133,7 @@ def _governor():
 
 
 def _read_cpuinfo(path):
-    """Returns one dict a processor, as Linux describes them; an empty list where there is no such file."""
+    """Returns one dict per processor, as Linux describes it; an empty list if there is no such file."""
     try:
         text = Path(path).read_text()
     except OSError:
@@ -171,19 +171,19 @@ def _version(package):
 def _commit(repository):
     """Returns {"hash", "dirty"} of the checkout at `repository`; None without one or without a commit."""
     top = _git(repository, "rev-parse", "--show-toplevel")
-    # An installed copy may lie inside a checkout of something else, whose commit would be a lie here.
+    # An installed copy may lie inside a checkout of something else, whose commit would be wrong here.
     if not top or Path(top).resolve() != Path(repository).resolve():
         return None
     commit = _git(repository, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
         return None
-    # As `git describe --dirty`: files that git does not follow (results, notes) do not count.
+    # As in `git describe --dirty`, untracked files (results, notes) do not count.
     changes = _git(repository, "status", "--porcelain", "--untracked-files=no")
     return {"hash": commit, "dirty": changes != ""}
 
 
 def _git(repository, *arguments):
-    """Returns what a git command printed, None when it failed."""
+    """Returns what a git command printed; None if it failed."""
     # Without locks, so that a measurement never makes another git command fail.
     command = ["git", "--no-optional-locks", "-C", str(repository), *arguments]
     try:

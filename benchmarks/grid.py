@@ -1,4 +1,4 @@
-"""What is to be timed: the configurations that the flags name, each with each."""
+"""What is to be timed: every combination of the configurations that the flags name."""
 
 import dataclasses
 import fnmatch
@@ -11,7 +11,7 @@ from command_line import UserError
 
 ENGINES = ("tensorflow", "xla", "onnxruntime", "openvino")
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
-# They run what `exporting` writes: the folded inference form.
+# These engines run what `exporting` writes: the folded inference form.
 _EXPORTING = ("onnxruntime", "openvino")
 
 
@@ -20,12 +20,12 @@ class Configuration:
     """A network, its input, how it is computed, and how long it is timed.
 
     Attributes:
-      image_size: Pixels, height and width.
+      image_size: Height and width in pixels.
       passes: Keys of PASSES, in their order.
-      forward_mode: inference, or training: norms of the forward pass use the batch and move their averages.
+      forward_mode: inference, or training: norms in the forward pass use batch statistics and update their averages.
       folded: Whether the forward pass is that of `nets.folding`.
       num_batches, burn_in, seconds: As in `timing.time_steps`.
-      intra_op_threads, inter_op_threads: 0 where the engine chooses.
+      intra_op_threads, inter_op_threads: 0 if the engine chooses.
     """
 
     model: str
@@ -48,13 +48,13 @@ class Configuration:
 
 
 def expand(config):
-    """Every combination of what the comma lists of a TimingConfig name, networks first, passes last.
+    """Every combination of what the comma-separated lists of a TimingConfig name, networks first, passes last.
 
     Returns:
       A list of Configuration, each once.
 
     Raises:
-      UserError: If a name or number is bad, or an engine is missing, lacks a precision, or computes none of the passes.
+      UserError: If a name or number is bad, or an engine is missing, lacks a precision or computes none of the passes.
     """
     from nets import nets_factory
     from training import devices
@@ -70,7 +70,7 @@ def expand(config):
         from data import catalog
 
         dataset = catalog.open_dataset(config.dataset_name, config.dataset_dir)
-        # As the rows of a file name them, of what ran and of what failed alike.
+        # As rows of a file name them, both for what ran and for what failed.
         shared |= {"dataset_name": dataset.name, "num_classes": dataset.num_classes}
     models = _networks(config.model)
     precisions = [devices.resolve_precision(name) for name in chosen("precision", config.precision, PRECISIONS)]
@@ -101,10 +101,10 @@ def expand(config):
 
 
 def chosen(flag, text, known):
-    """The names of a comma list, each once.
+    """The names in a comma-separated list, each once.
 
     Raises:
-      UserError: If one is unknown, or there is none.
+      UserError: If one is unknown, or the list is empty.
     """
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
@@ -116,7 +116,7 @@ def chosen(flag, text, known):
 
 
 def _networks(text):
-    """The networks of a comma list of names and wildcards."""
+    """The networks in a comma-separated list of names and wildcards."""
     from nets import nets_factory
 
     found = []
@@ -124,7 +124,7 @@ def _networks(text):
         name = name.strip()
         matches = fnmatch.filter(nets_factory.NETWORKS, name)
         if not matches:
-            nets_factory.find_network(name)  # Which says what it knows.
+            nets_factory.find_network(name)  # Its error lists the known names.
         found.extend(matches)
     return list(dict.fromkeys(found))
 
@@ -142,7 +142,7 @@ def _passes(config, engine):
 
 
 def _numbers(flag, text):
-    """The whole numbers, at least 1, of a comma list."""
+    """The integers, at least 1, in a comma-separated list."""
     numbers = []
     for part in str(text).split(","):
         try:

@@ -1,10 +1,10 @@
-"""Ways from JPEGs to batches of float32 crops: this zoo's and others'.
+"""Input pipelines from JPEGs to batches of float32 crops: this zoo's and others'.
 
-Each contestant is a context manager of (dataset, paths, crop, batch_size, num_threads), which gives a `start` for
-`rounds.run_rounds`: `dataset` has the images as the records of a split "train", `paths` as files, `crop` is a
-`crops.Crop`, and `num_threads` are its threads or processes.
+Each contestant is a context manager of (dataset, paths, crop, batch_size, num_threads) that yields a `start` for
+`rounds.run_rounds`. `dataset` holds the images as records of a split "train", `paths` as files, `crop` is a
+`crops.Crop`, and `num_threads` counts threads or processes.
 
-TensorFlow and PyTorch are imported in the functions: worker processes import this module.
+TensorFlow and PyTorch are imported in the functions, because worker processes import this module.
 """
 
 import collections
@@ -26,10 +26,10 @@ _IMAGES_A_TASK = 16
 
 @contextlib.contextmanager
 def held_to_cores(count):
-    """Holds this process and those that it starts to some of its cores; does nothing where the system cannot.
+    """Restricts this process and those that it starts to `count` of its cores, if the system can do that.
 
-    Threads that run already stay where they are. All contestants then have the same cores, however many threads each
-    starts beside those that it was told.
+    Threads that already run stay where they are. All contestants then have the same cores, even if one starts more
+    threads than it was told to.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -44,7 +44,7 @@ def held_to_cores(count):
 
 @contextlib.contextmanager
 def zoo(dataset, paths, crop, batch_size, num_threads):
-    """This zoo's own way, `data.records`, with the preprocessing of the crop's family."""
+    """This zoo's own pipeline, `data.records`, with the preprocessing of the crop's family."""
     from data import preprocessing, records
 
     family = preprocessing.find_family(crop.family)
@@ -62,8 +62,8 @@ def zoo(dataset, paths, crop, batch_size, num_threads):
                 preprocess,
                 batch_size,
                 seed=0,
-                # As a data set that is too large to be kept in memory: files are read, and the shuffle draws from a
-                # small part of them.
+                # Like a data set that is too large for memory: files are read, and the shuffle draws from a small part
+                # of them.
                 cached_bytes=0,
                 shuffle_buffer=max(1, len(paths) // 8),
                 num_private_threads=num_threads,
@@ -75,9 +75,9 @@ def zoo(dataset, paths, crop, batch_size, num_threads):
 
 @contextlib.contextmanager
 def tf_data(dataset, paths, crop, batch_size, num_threads):
-    """tf.data as its guides have it: records, shuffle, map of parse, decode and crop, batch, prefetch.
+    """tf.data as in its guides: records, shuffle, map (parse, decode, crop), batch, prefetch.
 
-    Its resizing is tf.image's by default, which does not average over pixels as Pillow's and this zoo's torchvision do.
+    It resizes with tf.image's default, which does not average over pixels as Pillow and this zoo's torchvision do.
     """
     import tensorflow as tf
 
@@ -105,7 +105,7 @@ def tf_data(dataset, paths, crop, batch_size, num_threads):
 
 @contextlib.contextmanager
 def simplejpeg(dataset, paths, crop, batch_size, num_threads):
-    """simplejpeg decodes, Pillow cuts out and resizes, one thread a process; encoded images are in memory."""
+    """simplejpeg decodes, Pillow crops and resizes, with one thread per process; encoded images are in memory."""
     _import_or_say("simplejpeg")
     context = multiprocessing.get_context("spawn")
     arguments = ([str(path) for path in paths], crop)
@@ -118,7 +118,7 @@ def simplejpeg(dataset, paths, crop, batch_size, num_threads):
                 ahead.append(pool.submit(_decode_images, next(tasks) * _IMAGES_A_TASK))
             return ahead.popleft().result()
 
-        take_batch()  # Else the processes would start on the time of another.
+        take_batch()  # Otherwise the processes would start during another contestant's turn.
         yield lambda: take_batch
 
 
@@ -139,10 +139,10 @@ def _decode_images(first):
 
 @contextlib.contextmanager
 def torch(dataset, paths, crop, batch_size, num_threads):
-    """PyTorch's DataLoader over image files that Pillow opens, as users of torchvision have it."""
+    """PyTorch's DataLoader over image files that Pillow opens, as is usual with torchvision."""
     loading = _import_or_say("torch").utils.data
     files = ImageFiles([str(path) for path in paths], crop)
-    # With replacement, so that no end of an epoch empties the queues.
+    # With replacement, so that the queues do not run empty at the end of an epoch.
     sampler = loading.RandomSampler(files, replacement=True, num_samples=2**40)
     loader = loading.DataLoader(
         files,
@@ -153,12 +153,12 @@ def torch(dataset, paths, crop, batch_size, num_threads):
         multiprocessing_context="spawn",
     )
     batches = iter(loader)
-    next(batches)  # Else the processes would start on the time of another.
+    next(batches)  # Otherwise the processes would start during another contestant's turn.
     yield lambda: lambda: len(next(batches)[1])
 
 
 class ImageFiles:
-    """A data set as PyTorch has them: (float32 tensor [3, side, side], label)."""
+    """A data set in PyTorch's form: (float32 tensor [3, side, side], label)."""
 
     def __init__(self, paths, crop):
         self._paths, self._crop = paths, crop
@@ -176,7 +176,7 @@ class ImageFiles:
 
 
 def taking(batches):
-    """What a `start` returns, of a tf.data.Dataset of (images, labels)."""
+    """What a `start` returns, for a tf.data.Dataset of (images, labels)."""
     iterator = iter(batches)
     return lambda: len(next(iterator)[1])
 
@@ -189,7 +189,7 @@ def _import_or_say(name):
 
 
 def plain_crop(image, crop):
-    """What `crop` does to a uint8 [height, width, 3] image, with tf.image alone; float32 [side, side, 3]."""
+    """Does what `crop` does to a uint8 [height, width, 3] image, but only with tf.image; float32 [side, side, 3]."""
     import tensorflow as tf
 
     side = [crop.side, crop.side]

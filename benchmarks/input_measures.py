@@ -1,4 +1,4 @@
-"""The measures of `time_input_pipeline`: each a function of its config and a folder for files, to a Measured."""
+"""The measures of `time_input_pipeline`: each is a function from its config and a folder for files to a Measured."""
 
 import contextlib
 import dataclasses
@@ -18,12 +18,12 @@ _CLASS_NAMES = [f"class {label}" for label in range(_NUM_CLASSES)]
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a measure gave.
+    """The result of a measure.
 
     Attributes:
       setup: What was measured, JSON-able.
-      cores: That each contestant had.
-      rates: {contestant: [images a second of each round]}.
+      cores: Cores of each contestant.
+      rates: {contestant: [images per second of each round]}.
       ratios: A tuple of rounds.Ratio.
     """
 
@@ -34,11 +34,11 @@ class Measured:
     ratios: tuple
 
     def per_core(self):
-        """{contestant: [images a second a core of each round]}."""
+        """{contestant: [images per second and core, of each round]}."""
         return {name: [rate / self.cores for rate in rates] for name, rates in self.rates.items()}
 
     def to_json(self):
-        """Returns a dict that JSON can hold, with every rate."""
+        """Returns a JSON-able dict with every rate."""
         return {
             "measure": self.measure,
             "setup": self.setup,
@@ -52,7 +52,7 @@ class Measured:
 
 
 def measure_jpeg(config, folder):
-    """JPEG records to float32 crops, of this zoo and of its peers."""
+    """Measures JPEG records to float32 crops, for this zoo and its peers."""
     cores = config.cores or environment.usable_cores()
     crop = Crop(config.preprocessing, not config.evaluation, config.image_size)
     paths = _write_files(folder / "files", itertools.islice(_photographs(config), config.num_images))
@@ -82,7 +82,7 @@ def measure_jpeg(config, folder):
 
 
 def measure_cifar(config, folder):
-    """A cached data set with augmentation, by the threads that training gives it, and a ResNet-20 that trains."""
+    """Measures a cached data set with augmentation, with the threads of training, and the training of a ResNet-20."""
     from data import records
 
     images = made_images.make_thumbnails(config.num_thumbnails, config.seed, side=32)
@@ -102,7 +102,7 @@ def measure_cifar(config, folder):
 
 
 def measure_step(config, folder):
-    """A training step on batches of JPEG records as they come, and one on a batch that is ready."""
+    """Measures a training step on batches read from JPEG records, and one on a batch that is ready."""
     from data import records
     from nets import nets_factory
 
@@ -134,7 +134,7 @@ def _peers(config):
 
 
 def _training_step(config, model_name, num_classes, batch_size, image_size):
-    """(setup, step, ready): `step` trains on a batch and returns its size; `ready` is a batch."""
+    """(setup, step, ready): `step` trains on a batch and returns its size; `ready` is a batch in memory."""
     import numpy as np
     import tensorflow as tf
 
@@ -146,7 +146,7 @@ def _training_step(config, model_name, num_classes, batch_size, image_size):
     precision = devices.resolve_precision(config.precision)
     model = nets_factory.create_model(model_name, num_classes, compute_dtype=precision, seed=config.seed)
     trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
-    # A rate that moves no weight far: values that overflow would take another time.
+    # A rate that barely moves the weights: values that overflow would take a different time.
     train_step = TrainStep(model, Momentum(trainable), learning_rate_fn=lambda step: tf.constant(1e-6))
 
     def step(images, labels):

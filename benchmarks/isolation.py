@@ -1,4 +1,4 @@
-"""A configuration in a process of its own: nothing of another is left in its memory, and running out of it is a row.
+"""Times a configuration in its own process: its memory holds nothing of others, and running out of it is a row.
 
 `measure` starts this file as a script, which reads the configuration from one file and writes the results to another.
 """
@@ -26,17 +26,17 @@ class Request:
     configuration: Path
     """A pickled grid.Configuration."""
     results: Path
-    """File that gets the pickled results, each as soon as it is there."""
+    """File to write the pickled results to, each as soon as it is known."""
 
 
 def measure(configuration, reporter):
-    """As `measuring.time_configuration`, in a process of its own, which prints its own lines.
+    """As `measuring.time_configuration`, but in a separate process, which prints its own lines.
 
     Returns:
-      A list of results.Result and results.Failure; failures for what was not done when the process was killed.
+      A list of results.Result and results.Failure; failures stand for what was not done when the process was killed.
 
     Raises:
-      UserError: If it ended with an error, which it has printed, or by another signal than one for want of memory.
+      UserError: If the process ended with an error, which it has printed, or by a signal not due to lack of memory.
     """
     from benchmarks import measuring
 
@@ -65,7 +65,7 @@ def measure(configuration, reporter):
 
 
 class _KeepingPrinter(printing.Printer):
-    """A printer that also writes what was measured so far: this process may be killed in its next pass."""
+    """A printer that also writes the results so far, because this process may be killed in its next pass."""
 
     def keep_in(self, path):
         self._path, self._kept = path, []
@@ -86,7 +86,7 @@ class _KeepingPrinter(printing.Printer):
 
 
 def main(request):
-    """Reads, measures, writes."""
+    """Reads, measures and writes."""
     from benchmarks import environment, measuring
 
     configuration = pickle.loads(request.configuration.read_bytes())

@@ -1,6 +1,6 @@
-"""Images for benchmarks that need no download: with the statistics of photographs, and the same for a seed everywhere.
+"""Images for benchmarks without a download: they have the statistics of photographs, and depend only on a seed.
 
-How long a JPEG takes to decode depends on its pixels and on its bytes; noise and plain colour are far from what
+How long a JPEG takes to decode depends on its pixels and on its bytes, and noise or plain colour are far from what
 cameras make. Photographs have amplitudes that fall as 1 / frequency (D. J. Field, 1987,
 https://doi.org/10.1364/JOSAA.4.002379), channels that nearly agree, and edges.
 """
@@ -11,9 +11,9 @@ import json
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Sizes that are common in ImageNet, (width, height); its mean is about 480x405.
+# Common sizes in ImageNet, (width, height); its mean is about 480x405.
 PHOTOGRAPH_SIZES = ((500, 375), (500, 375), (500, 333), (375, 500), (500, 400), (400, 300))
-# With it a photograph of 500x375 has about the 110 KB that ImageNet's have on average.
+# It gives a photograph of 500x375 about 110 KB, the average of ImageNet.
 _JPEG_QUALITY = 91
 _GREY_LEVELS = 50.0
 _COLOUR_LEVELS = 12.0
@@ -21,7 +21,7 @@ _SHAPES = 12
 
 
 def make_photographs(count, seed, sizes=PHOTOGRAPH_SIZES):
-    """Yields the bytes of `count` JPEGs; `sizes` of (width, height) take turns."""
+    """Yields the bytes of `count` JPEGs that cycle through `sizes`, each (width, height)."""
     for number in range(count):
         random = np.random.default_rng([seed, number])
         width, height = sizes[number % len(sizes)]
@@ -43,7 +43,7 @@ def write_dataset(directory, name, images, image_format, class_names, image_shap
     """Writes records of one split, train, and their dataset.json; returns the data set.
 
     Args:
-      images: Their bytes; labels take turns.
+      images: Their bytes; labels cycle through the classes.
     """
     from data import catalog, records
 
@@ -81,7 +81,7 @@ def _draw(random, width, height):
 
 
 def _pink_noise(random, height, width):
-    """[height, width] of mean 0 and standard deviation 1, whose amplitudes fall as 1 / frequency."""
+    """Noise [height, width] with mean 0 and standard deviation 1 whose amplitudes fall as 1 / frequency."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf
     noise = np.fft.irfft2(np.fft.rfft2(random.standard_normal([height, width])) / frequency, s=[height, width])

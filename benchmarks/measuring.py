@@ -1,4 +1,4 @@
-"""Times configurations, one after the other or in turns; what runs out of memory is a row that says so."""
+"""Times configurations, one after the other or in alternation; one that runs out of memory becomes a row saying so."""
 
 import dataclasses
 import gc
@@ -9,13 +9,13 @@ from benchmarks import disturbance, memory, printing, results, timing
 
 
 def time_rounds(configurations, num_rounds, reporter, time_one=None):
-    """Times all configurations in turn, A B A B ..., each turn of one with a network that is built anew.
+    """Times all configurations in alternation, A B A B ...; each turn builds its network again.
 
     Args:
       configurations: A list of grid.Configuration.
       num_rounds: Turns of each.
       reporter: A printing.Reporter.
-      time_one: `time_configuration`, or what does the same otherwise.
+      time_one: `time_configuration`, or a function in its place.
 
     Returns:
       A list with a results.Result or a results.Failure for each pass of each configuration.
@@ -36,7 +36,7 @@ def time_rounds(configurations, num_rounds, reporter, time_one=None):
 
 
 def _merge(turns):
-    """The turns of one pass as one result; a failure where one of them failed."""
+    """Merges the turns of one pass into one result; a failure if one of them failed."""
     failed = [turn for turn in turns if isinstance(turn, results.Failure)]
     if failed or len(turns) == 1:
         return (failed or turns)[0]
@@ -60,13 +60,13 @@ def time_configuration(configuration, reporter=None):
 
     Args:
       configuration: A grid.Configuration.
-      reporter: A printing.Reporter, which hears how the measurement goes.
+      reporter: A printing.Reporter, which is told about the progress.
 
     Returns:
       A list with a results.Result, or a results.Failure, for each pass.
 
     Raises:
-      UserError: If a data set, an engine or a precision is not there.
+      UserError: If a data set, an engine or a precision is not available.
     """
     from benchmarks import steps
 
@@ -87,7 +87,7 @@ def time_configuration(configuration, reporter=None):
 
 
 def fail(configuration, passes, error, reporter):
-    """A results.Failure for each of some passes, which the reporter hears of."""
+    """Makes a results.Failure for each of some passes, and reports them."""
     failures = [results.Failure(configuration, name, error) for name in passes]
     for failure in failures:
         reporter.pass_failed(failure)
@@ -95,19 +95,19 @@ def fail(configuration, passes, error, reporter):
 
 
 def out_of_memory(error):
-    """What a failure for want of memory says, one line; any other error is raised again."""
+    """The message of an out-of-memory error in one line; any other error is raised again."""
     import tensorflow as tf
 
     first_line = (getattr(error, "message", None) or str(error)).strip().partition("\n")[0]
     known = isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
-    # onnxruntime and OpenVINO have no error of their own for it.
+    # onnxruntime and OpenVINO have no error class for it.
     if not known and not (isinstance(error, RuntimeError) and "alloc" in first_line.lower()):
         raise error
     return f"out of memory: {first_line or type(error).__name__}"
 
 
 def _time_pass(setup, pass_name, step, configuration, reporter):
-    """Prepares a step, runs it once, for the first call compiles, and then times it; returns a Result."""
+    """Prepares a step, runs it once (the first call compiles), and then times it; returns a Result."""
     reporter.pass_started(pass_name)
     memory.reset_peak()
     start = time.perf_counter()

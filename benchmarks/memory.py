@@ -1,4 +1,4 @@
-"""The most memory that this process had in RAM, since a moment; Linux lets it be reset."""
+"""The peak resident memory of this process; on Linux it can be reset."""
 
 import contextlib
 import sys
@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def reset_peak():
-    """Starts anew; where the system does not allow that, the peak stays that of the whole process."""
+    """Resets the peak; if the system does not allow that, it stays that of the whole process."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_bytes():
-    """The peak since `reset_peak`, in bytes; None where the system does not tell."""
+    """The peak since `reset_peak`, in bytes; None if the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

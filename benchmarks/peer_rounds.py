@@ -1,4 +1,4 @@
-"""A pass of a network in several systems: made ready, compared, and timed in turn."""
+"""Prepares a pass of a network in several systems, compares results, and times in alternation."""
 
 import dataclasses
 import statistics
@@ -12,7 +12,7 @@ OURS = "slim_resnets"
 FOLDED = "slim_resnets_folded"
 PEERS = (FOLDED, "keras", "torch", "torch_compile", "onnxruntime", "openvino")
 PASSES = ("forward", "train_step")
-# Largest difference, as a part of the largest value: rounding of sums in another order.
+# Largest difference, relative to the largest value, that comes from summing in another order.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-1}
 
 
@@ -21,7 +21,7 @@ class Agreement:
     """How far a first result is from ours.
 
     Attributes:
-      difference: The largest, as a part of the largest value of ours.
+      difference: The largest difference, relative to our largest value.
       top_1: Part of the images with the same most probable class; None for a cross-entropy.
     """
 
@@ -31,13 +31,13 @@ class Agreement:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What the contestants of a pass did.
+    """The results of all contestants in a pass.
 
     Attributes:
       setup: What was measured, JSON-able.
-      rates: {contestant: [images a second of each round]}.
-      ratios: A tuple of rounds.Ratio, as `compare_ours` makes it.
-      agreements: {contestant: Agreement}, of those that were compared.
+      rates: {contestant: [images per second of each round]}.
+      ratios: A tuple of rounds.Ratio, as `compare_ours` returns it.
+      agreements: {contestant: Agreement}, for those that were compared.
       missing: {contestant: why it was left out}.
       others_share: Part of the cores' time that other processes took during the rounds; None if not known.
     """
@@ -51,7 +51,7 @@ class Measured:
     others_share: float | None
 
     def to_json(self):
-        """Returns a dict that JSON can hold, with every rate."""
+        """Returns a JSON-able dict with every rate."""
         return {
             **self.setup,
             "pass": self.pass_name,
@@ -65,7 +65,7 @@ class Measured:
 
 
 def measure(config, pass_name, peers):
-    """Times a pass in this zoo and in others, and prints the rate of each turn as it ends.
+    """Times a pass in this zoo and in other systems, and prints the rate of each turn as it ends.
 
     Args:
       config: A PeersConfig.
@@ -105,13 +105,13 @@ def measure(config, pass_name, peers):
 
 
 def compare_ours(rates):
-    """This zoo beside the others, as it is and, where it took part, folded.
+    """Compares this zoo with the others, as it is and, if it took part, folded.
 
     Args:
-      rates: {contestant: [images a second of each round]}, this zoo's own among them.
+      rates: {contestant: [images per second of each round]}, including this zoo's own.
 
     Returns:
-      A tuple of rounds.Ratio: ours over each other, then folded over each other system.
+      A tuple of rounds.Ratio: ours over each other contestant, then folded over each other system.
     """
     ours = [(OURS, name) for name in rates if name != OURS]
     folded = [(FOLDED, name) for name in rates if name not in (OURS, FOLDED) and FOLDED in rates]
@@ -156,7 +156,7 @@ def agreement(expected, actual):
 
 
 def describe_agreement(one):
-    """The end of a contestant's line: how far it is from ours; nothing for ours."""
+    """The end of a contestant's line: how far it is from ours; empty for ours."""
     if one is None:
         return ""
     same = "" if one.top_1 is None else f", top-1 the same for {one.top_1:.0%}"
@@ -164,7 +164,7 @@ def describe_agreement(one):
 
 
 def _compare(contestants, missing, tolerance):
-    """Runs each once and compares; takes out whose result is another, or who fails."""
+    """Runs each once and compares; removes those that fail or whose result differs."""
     agreements = {}
     expected = contestants[OURS].value(contestants[OURS].step())
     for name in [name for name in contestants if name != OURS]:

@@ -1,4 +1,4 @@
-"""The same network with the same weights in other systems: each a function of a Task to a Contestant."""
+"""The same network with the same weights in other systems: each is a function from a Task to a Contestant."""
 
 import dataclasses
 from typing import NamedTuple
@@ -35,10 +35,10 @@ class Task:
 
 
 class Contestant(NamedTuple):
-    """A system at work.
+    """A system that is ready to run.
 
     Attributes:
-      step: A function of no arguments that does a step and returns its result when that is there.
+      step: A function of no arguments that does a step and returns its result once it is ready.
       value: From a result to a float32 array: logits, or the cross-entropy before the update.
     """
 
@@ -47,12 +47,12 @@ class Contestant(NamedTuple):
 
 
 def zoo(task):
-    """This zoo: its inference as it is, its training step as the trainer runs it."""
+    """This zoo: plain inference, or the training step as the trainer runs it."""
     return _ours(task, folded=False)
 
 
 def zoo_folded(task):
-    """This zoo's inference form."""
+    """This zoo's folded inference form."""
     _forward_only(task)
     return _ours(task, folded=True)
 
@@ -76,12 +76,12 @@ def keras(task):
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(optimizer, loss, jit_compile=False)
-    # It returns a mean over the steps so far, which the first step's is.
+    # It returns the mean loss of the steps so far, at first that of the first step.
     return Contestant(lambda: network.train_on_batch(task.images, task.labels), np.float32)
 
 
 def keras_network(task):
-    """Keras Applications' network with a task's weights; a UserError where it has none."""
+    """Keras Applications' network with a task's weights; a UserError if it has no such network."""
     from weights import keras as keras_format
     from weights import keras_models, mapping, places
 
@@ -89,7 +89,7 @@ def keras_network(task):
     size = task.configuration.image_size
     keras_format.check_target(structure, task.model.settings, size)
     network = keras_models.build(structure, task.model.num_classes, size)
-    # The images are the network's input as it is, so its first convolution stays RGB.
+    # The images are fed to the network unchanged, so its first convolution stays RGB.
     keras_models.set_weights(network, mapping.from_ours(keras_format, structure, task.model, reverse_channels=False))
     return network
 
@@ -135,7 +135,7 @@ def _as_float32(result):
 
 
 def _copy_of(model, precision):
-    """A network of our own with the same weights, computed in a precision."""
+    """A copy of our network with the same weights, computed in `precision`."""
     from nets import nets_factory
 
     copy = nets_factory.create_model(**model.settings, compute_dtype=precision, seed=None)

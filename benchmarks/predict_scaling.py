@@ -1,8 +1,8 @@
-"""Predicts steps of many workers, as docs/scaling.md explains, and prints the table of that page.
+"""Predicts steps with many workers, as docs/scaling.md explains, and prints the table of that page.
 
     python benchmarks/predict_scaling.py
 
-Nothing it prints but the steps of one worker and the loopback's two figures was measured.
+Only the steps of one worker and the loopback's two figures were measured.
 """
 
 import json
@@ -17,7 +17,7 @@ WORKERS = (8, 16, 64, 256, 1024)
 
 
 class Network(NamedTuple):
-    """A network with the measured step of one worker: images of its batch, parameters, seconds."""
+    """A network with the measured step of one worker: batch size, parameters, seconds."""
 
     name: str
     batch_size: int
@@ -26,7 +26,7 @@ class Network(NamedTuple):
 
 
 class Link(NamedTuple):
-    """What is between two neighbours of the ring: bytes a second, and seconds that any message takes."""
+    """The link between two neighbours in the ring: bytes per second, and seconds that any message takes."""
 
     name: str
     bytes_per_second: float
@@ -43,7 +43,7 @@ NETWORKS = (
 
 
 def links():
-    """The links of the table: the loopback as measured, and three that are assumed."""
+    """The links of the table: the loopback as measured, and three assumed ones."""
     medians = {
         row["megabytes"]: row["median_seconds"]
         for row in json.loads(_ALL_REDUCE.read_text(encoding="utf-8"))["results"]
@@ -55,7 +55,7 @@ def links():
 
 
 def all_reduce_seconds(workers, parameters, link):
-    """Seconds that a ring takes to sum float32 gradients, when nothing else goes on."""
+    """Seconds that a ring takes to sum float32 gradients while nothing else runs."""
     volume = 4 * parameters
     sums = math.ceil(volume / PACK_BYTES) + OTHER_SUMS
     messages = 2 * (workers - 1)
@@ -63,7 +63,7 @@ def all_reduce_seconds(workers, parameters, link):
 
 
 def efficiency(network, workers, link):
-    """Step of one worker over that of `workers` of them, each with the same batch; in [0, 1]."""
+    """Step time of one worker over that of `workers` workers, each with the same batch size; in [0, 1]."""
     return network.step_seconds / (network.step_seconds + all_reduce_seconds(workers, network.parameters, link))
 
 

@@ -1,7 +1,7 @@
-"""What a measurement prints while it runs: lines on stdout, a progress bar where stderr is a terminal.
+"""What a measurement prints while it runs: lines on stdout, and a progress bar if stderr is a terminal.
 
-A line that starts with `# ` is ours. The others have the form that TensorFlow's benchmark scripts have had
-since the AlexNet one, so what parses those parses these:
+A line that starts with `# ` is ours. The others have had the same form in TensorFlow's benchmark scripts since
+the AlexNet one, so parsers for those also read these:
 
     2026-11-22 03:04:05.123456: step 10, duration = 9.012
     2026-11-22 03:04:05.123456: Forward across 100 steps, 9.112 +/- 0.153 sec / batch
@@ -22,10 +22,10 @@ _SECONDS_A_DRAWING = 0.2
 
 
 class Reporter:
-    """What a measurement tells while it runs. This one listens and says nothing."""
+    """What a measurement calls while it runs. This base class does nothing."""
 
     def started(self, setup):
-        """A setup was built; nothing has been timed."""
+        """A setup was built; nothing has been timed yet."""
 
     def pass_started(self, pass_name):
         """The first step of a pass, which traces it, comes next."""
@@ -40,24 +40,24 @@ class Reporter:
         """A pass ran out of memory."""
 
     def done_elsewhere(self, results):
-        """Another process has measured, and told of, a list of results and failures."""
+        """Another process has measured, and printed, a list of results and failures."""
 
     def round_started(self, number, num_rounds):
-        """All configurations come once more; `number` counts from 1."""
+        """All configurations are timed once more; `number` counts from 1."""
 
     def rounds_finished(self, merged):
-        """All rounds are done; `merged` has for each pass a result of all rounds, or a failure."""
+        """All rounds are done; `merged` holds, for each pass, a result of all rounds or a failure."""
 
 
 class Printer(Reporter):
-    """Prints every tenth step and each result; a context manager, at whose end the progress bar goes away.
+    """Prints every tenth step and each result; a context manager that removes the progress bar at its end.
 
     Attributes:
       done: The results.Result or results.Failure of each pass so far.
     """
 
     def __init__(self, burn_in, num_batches=None, now=datetime.datetime.now):
-        """Makes a printer; num_batches is None where it is not known beforehand."""
+        """Makes a printer; num_batches is None if it is not known beforehand."""
         self._burn_in = burn_in
         self._num_batches = num_batches
         self._now = now
@@ -108,7 +108,7 @@ class Printer(Reporter):
         mean = summary.mean_and_deviation()
         self._print(f"{self._timestamp()}: {label} across {summary.count} steps, {mean} sec / batch")
         self._print(f"# {describe_result(result)}")
-        # Of few steps each, turns say little; what all rounds say comes at the end.
+        # A turn has few steps and says little; the warnings for all rounds come at the end.
         for warning in () if self._in_rounds else result.warnings:
             self.warn(f"{result.setup.model}, {label}: {warning}")
 
@@ -133,7 +133,7 @@ class Printer(Reporter):
 
     def warn(self, text):
         """Prints a warning on stderr."""
-        # Through rich where a bar is drawn there.
+        # Through rich if a bar is drawn on stderr.
         if self._progress.disable:
             print(f"warning: {text}", file=sys.stderr, flush=True)
         else:
@@ -151,14 +151,14 @@ class Printer(Reporter):
 
     def _print(self, line):
         if self._progress.disable or not sys.stdout.isatty():
-            # Flushed, so that the lines come as they are made also into a pipe or a file.
+            # Flushed, so that lines also reach a pipe or a file immediately.
             print(line, flush=True)
         else:
-            # One terminal holds both: only rich knows where the bar stands that this line must not run into.
+            # Both are on one terminal, and only rich knows where its bar is, which this line must not run into.
             self._progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _draw_bar(self):
-        # Between steps and not after each: what draws leaves its data in the caches that a short step needs.
+        # Not after every step: drawing fills the caches that a short step needs.
         if time.monotonic() - self._drawn >= _SECONDS_A_DRAWING:
             self._progress.refresh()
             self._drawn = time.monotonic()
@@ -184,7 +184,7 @@ def describe_setup(setup):
 
 
 def describe_configuration(configuration):
-    """Returns what is to be timed, shorter than `describe_setup` and before anything was built."""
+    """Returns what is to be timed: shorter than `describe_setup`, and available before anything is built."""
     return (
         f"{configuration.model}, batch {configuration.batch_size}, {configuration.image_size} x "
         f"{configuration.image_size}, {configuration.precision}, {configuration.engine}"
@@ -192,7 +192,7 @@ def describe_configuration(configuration):
 
 
 def describe_result(result):
-    """Returns one line: median and extremes, and what the median is in images and operations a second."""
+    """Returns one line: median and extremes, and the median as images and operations per second."""
     summary, one_pass = result.summary, PASSES[result.pass_name]
     counted = "multiply-adds" if one_pass.forwards == 1 else f"multiply-adds of {one_pass.forwards} forward passes"
     return (
@@ -214,9 +214,9 @@ def _progress_bar():
         console=console,
         disable=not console.is_terminal,
         transient=True,
-        # Drawn between steps only: a thread that draws would take time from the step on the clock.
+        # Drawn only between steps: a drawing thread would take time from the timed step.
         auto_refresh=False,
-        # All steps so far, for a step may take longer than the 30 s after which rich forgets.
+        # Over all steps so far, because a step may take longer than the 30 s after which rich forgets.
         speed_estimate_period=float("inf"),
         redirect_stdout=False,
         redirect_stderr=False,

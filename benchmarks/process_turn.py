@@ -1,7 +1,7 @@
-"""One turn of compare_processes.py: a process that makes a network, uses it once and says what that took.
+"""One turn of compare_processes.py: a process that makes a network, uses it and reports what that took.
 
-It is started as `process_turn.py REQUEST`, a JSON text; it imports nothing before it must, for importing is a part of
-what is measured. On stdout come a line of JSON for the first prediction, or one for a training step.
+It is started as `process_turn.py REQUEST`, a JSON text. It imports everything as late as possible, because imports are
+part of what is measured. It prints one line of JSON on stdout, for the first prediction or for the training steps.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def start_slim_resnets(request, images):
-    """Our network, called as it is, after what every script of ours begins with."""
+    """Our network, called directly, after TensorFlow was imported as in all our scripts."""
     import command_line
 
     command_line.import_tensorflow()
@@ -27,7 +27,7 @@ def start_slim_resnets(request, images):
 
 
 def start_keras(request, images):
-    """Keras Applications' network, called as it is."""
+    """Keras Applications' network, called as a function."""
     return np.asarray(_keras(request)(images, training=False))
 
 
@@ -49,7 +49,7 @@ def _keras(request):
 
 
 def memory_slim_resnets(request, images, labels):
-    """Our training step, after what every script of ours begins with: the allocator is set as the trainer sets it."""
+    """Our training step, after TensorFlow was imported as in all our scripts, which sets the trainer's allocator."""
     import command_line
 
     tf = command_line.import_tensorflow()
@@ -63,7 +63,7 @@ def memory_slim_resnets(request, images, labels):
 
 
 def memory_torch(request, images, labels):
-    """PyTorch's, eager, without TensorFlow in the process."""
+    """PyTorch's training step, eager, without TensorFlow in the process."""
     from benchmarks import peers, torch_network  # noqa: F401 - imports torch, before the baseline.
 
     baseline = _resident_bytes()
@@ -79,7 +79,7 @@ MEMORIES = {"slim_resnets": memory_slim_resnets, "torch": memory_torch}
 
 
 def _resident_bytes():
-    """What this process has in RAM now; Linux only."""
+    """The resident memory of this process now; Linux only."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
@@ -90,7 +90,7 @@ def main(request):
     """Does what the request says and prints it."""
     if request["measure"] == "start":
         logits = STARTS[request["contestant"]](request, np.load(request["folder"] + "/image.npy"))
-        # Whoever started this process stops its clock when the line is there.
+        # The process that started this one stops its clock when this line arrives.
         print(json.dumps({"value": logits.tolist()}), flush=True)
         return
     from benchmarks import memory

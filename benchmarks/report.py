@@ -1,11 +1,11 @@
-"""Makes a page with figures of what the benchmarks measured.
+"""Makes a page with figures from what the benchmarks measured.
 
     python benchmarks/time_forward_backward.py --model "resnet_v2_*" --batch_size 16 --json depths.json
     python benchmarks/report.py depths.json --output depths
 
-writes `depths/report.html`, which stands alone, and its figures as PNG files beside it; `--output depths.html` writes
-the page there and the figures as `depths-*.png`. Files may be of time_forward_backward.py, compare_peers.py,
-compare_processes.py and time_input_pipeline.py, together on one page.
+writes `depths/report.html`, a self-contained page, and its figures as PNG files beside it. `--output depths.html`
+writes the page there and the figures as `depths-*.png`. Files from time_forward_backward.py, compare_peers.py,
+compare_processes.py and time_input_pipeline.py may share one page.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ import command_line
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """Makes a page with figures of files that the benchmarks wrote with --json."""
+    """Makes a page with figures from files that the benchmarks wrote with --json."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """The files; on the page, only rows of one file are compared with each other."""
+    """The files; on the page, only rows of the same file are compared with each other."""
     output: Path = Path("benchmark_report")
-    """A folder for report.html and the figures, or a name that ends in .html; files of those names are replaced."""
+    """A folder for report.html and the figures, or a file name that ends in .html; existing files are replaced."""
 
 
 def main(config):

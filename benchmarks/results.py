@@ -1,4 +1,4 @@
-"""What was timed, the times, and the file that keeps them."""
+"""What was timed, the times, and the files that hold them."""
 
 import csv
 import dataclasses
@@ -22,8 +22,8 @@ class Pass:
     label: str
     """Its name in the printed lines."""
     forwards: int
-    """Its arithmetic in forward passes: backward costs one for the gradients of the activations and
-    one for those of the weights. That the images need no gradient (3 % of a ResNet-50) is not subtracted."""
+    """Its arithmetic in forward passes. Backward costs one for the gradients of the activations and one for
+    those of the weights. The images need no gradient (3 % of a ResNet-50), which is not subtracted."""
 
 
 PASSES = {
@@ -42,25 +42,25 @@ class Setup:
     precision: str
     batch_size: int
     image_size: int
-    """Pixels, height and width."""
+    """Height and width in pixels."""
     num_classes: int
     parameters: int
-    """Trainable ones."""
+    """Only trainable ones."""
     multiply_adds: int
-    """Of the forward pass of one image."""
+    """For the forward pass of one image."""
     dataset: str = "synthetic"
     """Where the images come from."""
     forward_mode: str = "inference"
-    """Of the forward pass: inference, or training, where norms use the batch."""
+    """Mode of the forward pass: inference, or training, in which norms use batch statistics."""
     folded: bool = False
     """Whether the forward pass is that of the folded network."""
     activation_values: int = 0
-    """That convolutions read and write for one image."""
+    """Those that convolutions read and write for one image."""
     weight_values: int = 0
-    """Of convolutions, read once a batch."""
+    """Convolution weights, read once per batch."""
 
 
-# What a Result and its row of a file both have.
+# Fields that a Result and its row in a file share.
 _MEASURED = (
     "burn_in",
     "prepare_seconds",
@@ -82,17 +82,17 @@ class Result:
     burn_in: int
     step_seconds: tuple[float, ...]
     prepare_seconds: float = 0.0
-    """For tracing, or for converting and loading."""
+    """Time for tracing, or for converting and loading."""
     first_step_seconds: float = 0.0
-    """Of the step before the burn-in, which compiles."""
+    """Time of the step before the burn-in, which compiles."""
     peak_memory_bytes: int | None = None
-    """Most memory that the process had in RAM during the pass."""
+    """Peak resident memory of the process during the pass."""
     others_share: float | None = None
     """Part of the usable cores' time that other processes took during the timed steps."""
     warnings: tuple[str, ...] = ()
-    """What makes the times doubtful."""
+    """Reasons to doubt the times."""
     round_steps: tuple[int, ...] = ()
-    """How many of `step_seconds` are of each round; empty where there was one."""
+    """Number of `step_seconds` in each round; empty if there was one round."""
 
     @functools.cached_property
     def summary(self):
@@ -106,24 +106,24 @@ class Result:
 
     @property
     def images_per_second(self):
-        """At the median step, which a few disturbed steps do not move."""
+        """At the median step, which a few disturbed steps do not change."""
         return self.setup.batch_size / self.summary.median
 
     @property
     def gigaflops_per_second(self):
-        """Two operations a multiply-add, at the median step."""
+        """At the median step, with two operations per multiply-add."""
         multiply_adds = self.setup.multiply_adds * PASSES[self.pass_name].forwards
         return 2e-9 * multiply_adds * self.images_per_second
 
     @property
     def gigabytes_per_second(self):
-        """Of the least traffic of the convolutions with memory, at the median step: every value moved once."""
+        """Least memory traffic of the convolutions, at the median step: every value is moved once."""
         values = self.setup.activation_values * self.setup.batch_size + self.setup.weight_values
         item_size = 4 if self.setup.precision == "float32" else 2
         return 1e-9 * item_size * values * PASSES[self.pass_name].forwards / self.summary.median
 
     def to_json(self):
-        """Returns a dict that JSON can hold: all raw times, and the figures that were printed from them."""
+        """Returns a JSON-able dict: all raw times, and the figures that were printed from them."""
         return {
             **dataclasses.asdict(self.setup),
             "pass": self.pass_name,
@@ -150,7 +150,7 @@ class Failure:
     """What happened, one line."""
 
     def to_json(self):
-        """Returns a dict that JSON can hold: what was to be timed, the error, and no times."""
+        """Returns a JSON-able dict: what was to be timed, the error, and no times."""
         return {
             **{name: getattr(self.configuration, name) for name in _FAILURE_NAMES},
             "dataset": self.configuration.dataset_name or "synthetic",
@@ -163,10 +163,10 @@ class Failure:
 def from_json(row):
     """The Result or the Failure that a row of a file was written from.
 
-    Older files lack some figures, which then have their defaults.
+    Older files lack some fields, which then have their defaults.
 
     Raises:
-      KeyError, TypeError, ValueError: If it is something else.
+      KeyError, TypeError, ValueError: If the row is something else.
     """
     known = {field.name for field in dataclasses.fields(Setup)}
     if row["pass"] not in PASSES:
@@ -188,7 +188,7 @@ def from_json(row):
 
 
 def check_path(path, flag="json"):
-    """Raises a UserError if results could not be written to `path`, before they have cost an hour."""
+    """Raises a UserError if results cannot be written to `path`, before an hour is spent on them."""
     path = Path(path)
     if path.exists() and not path.is_file():
         raise UserError(f"--{flag} {path} exists and is not a regular file; give the name of a file")
@@ -197,12 +197,12 @@ def check_path(path, flag="json"):
 
 
 def write_json(path, environment, results, **more):
-    """Writes {"environment", **more, "results"} to `path`: whole or, when interrupted, not at all.
+    """Writes {"environment", **more, "results"} to `path`: completely or, if interrupted, not at all.
 
     Args:
-      path: The file; one that is already there is replaced.
-      environment: As `environment.describe_environment` gives it.
-      results: A list of what has a `to_json`.
+      path: The file; an existing one is replaced.
+      environment: As `environment.describe_environment` returns it.
+      results: A list of objects with a `to_json`.
       **more: Further JSON-able keys.
     """
     document = {"environment": environment, **more, "results": [result.to_json() for result in results]}
@@ -235,7 +235,7 @@ def write_csv(path, environment, results):
 
 
 def write_text(path, text):
-    """Writes a file whole or, when interrupted, not at all.
+    """Writes a file completely or, if interrupted, not at all.
 
     Raises:
       UserError: If it cannot be written; an earlier file of that name stays.

@@ -1,4 +1,4 @@
-"""What this machine can do at best: a matrix product, and a pass over memory, in TensorFlow's own kernels."""
+"""The machine's peak speeds: a matrix product, and a pass over memory, with TensorFlow's own kernels."""
 
 import dataclasses
 import time
@@ -16,8 +16,8 @@ class Peak:
     """The best of some repetitions.
 
     Attributes:
-      gigaflops_per_second: Of a matrix product in the precision.
-      gigabytes_per_second: Read and written by a float32 addition over more than the caches hold.
+      gigaflops_per_second: Speed of a matrix product in the precision.
+      gigabytes_per_second: Data read and written by a float32 addition over more values than the caches hold.
     """
 
     precision: str
@@ -39,7 +39,7 @@ def _matrix_product(precision):
         matrix = tf.cast(tf.random.stateless_uniform([side, side], seed=[0, side]), precision)
         step = make_step(lambda matrix=matrix: product(matrix, matrix))
         seconds = best(step, 0.0)
-        # A product that is done in no time is all overhead; one of seconds would cost more than it tells.
+        # A very short product is all overhead; one of several seconds would cost more than it tells.
         if seconds > _SECONDS / 20 or side == _LARGEST_SIDE:
             return 2e-9 * side**3 / min(seconds, best(step, _SECONDS))
         side *= 2
@@ -54,7 +54,7 @@ def _copy():
 
 
 def best(step, seconds, clock=time.perf_counter):
-    """The shortest time of a step, of those that start within some seconds, after one that is not timed; in seconds."""
+    """Runs a step once untimed, then repeatedly for some seconds; returns the shortest time, in seconds."""
     step()
     shortest, start = float("inf"), clock()
     while True:

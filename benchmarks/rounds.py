@@ -1,7 +1,7 @@
-"""Contestants timed in turn, A B A B ..., and what their rates say of each other.
+"""Times contestants in alternation, A B A B ..., and compares their rates.
 
-A machine that others use, or that warms up, is slow for minutes at a time. Contestants that take turns meet the same
-machine, so that the ratios of a round hold where the rates of a run do not.
+A machine that others use, or that warms up, is slow for minutes at a time. In alternation, contestants meet the same
+machine, so the ratios of a round are valid even if the rates of a run are not.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ _CONFIDENCE = 0.95
 
 
 def run_rounds(contestants, num_rounds, seconds, burn_in_seconds, clock=time.perf_counter, on_rate=None):
-    """Times each contestant once a round.
+    """Times each contestant once per round.
 
     Args:
-      contestants: {name: start}. `start()` makes ready and returns a function of no arguments that takes a batch, or
-        does a step, and returns how many images that was. It is dropped before the next contestant's turn.
+      contestants: {name: start}. `start()` prepares and returns a function of no arguments that takes a batch, or does
+        a step, and returns its number of images. The function is dropped before the next contestant's turn.
       num_rounds: Turns of each.
-      seconds: How long a turn is timed; it ends with the first batch that ends later.
-      burn_in_seconds: How long it runs before that, at least a batch.
-      on_rate: Called with (name, images a second) after each turn.
+      seconds: How long a turn is timed; the last batch may end later.
+      burn_in_seconds: How long it runs before that; at least one batch.
+      on_rate: Called with (name, images per second) after each turn.
     Returns:
-      {name: [images a second of each round]}.
+      {name: [images per second of each round]}.
     """
     rates = {name: [] for name in contestants}
     for _ in range(num_rounds):
@@ -33,7 +33,7 @@ def run_rounds(contestants, num_rounds, seconds, burn_in_seconds, clock=time.per
             take_batch = start()
             _run(take_batch, burn_in_seconds, clock)
             images, elapsed = _run(take_batch, seconds, clock)
-            del take_batch  # With it goes what reads ahead, on the time of the next.
+            del take_batch  # This also ends its reading ahead, which would run during the next turn.
             rates[name].append(images / elapsed)
             if on_rate is not None:
                 on_rate(name, images / elapsed)
@@ -41,7 +41,7 @@ def run_rounds(contestants, num_rounds, seconds, burn_in_seconds, clock=time.per
 
 
 def print_rate(name, images_per_second):
-    """An `on_rate` that shows how far a long run is."""
+    """An `on_rate` that shows the progress of a long run."""
     print(f"# {name}: {images_per_second:.2f} images/s", flush=True)
 
 
@@ -60,8 +60,8 @@ class Ratio:
 
     Attributes:
       label: What is divided by what.
-      per_round: One ratio a round.
-      low, high: A 95 % interval of the median; None where there are fewer than two rounds.
+      per_round: One ratio per round.
+      low, high: A 95 % interval of the median; None if there are fewer than two rounds.
     """
 
     label: str
@@ -76,14 +76,14 @@ class Ratio:
 
 
 def compare(label, rates, base_rates):
-    """The Ratio of `rates` over `base_rates`, both of the same rounds."""
+    """The Ratio of `rates` over `base_rates`, both from the same rounds."""
     per_round = tuple(rate / base for rate, base in zip(rates, base_rates, strict=True))
     low, high = bootstrap_interval(per_round)
     return Ratio(label, per_round, statistics.median(per_round), low, high)
 
 
 def bootstrap_interval(values, seed=0):
-    """A 95 % percentile-bootstrap interval of the median, (low, high); (None, None) of fewer than two values."""
+    """A 95 % percentile-bootstrap interval of the median, (low, high); (None, None) for fewer than two values."""
     if len(values) < 2:
         return None, None
     drawn = np.random.default_rng(seed).choice(values, size=[_RESAMPLES, len(values)])

@@ -1,4 +1,4 @@
-"""A configuration as steps that can be timed: network and input, ready before the clock starts."""
+"""Turns a configuration into steps to time, with network and input ready before the clock starts."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +10,7 @@ from nets.model import multiply_adds_of
 from training.optimizers import Momentum
 from training.step import TrainStep
 
-# Small, so that weights that see one batch a hundred times stay finite.
+# Small, so that weights stay finite when they see one batch a hundred times.
 _LEARNING_RATE = 1e-3
 
 
@@ -24,11 +24,11 @@ def build_steps(configuration):
       A results.Setup, and a dict from each pass of the configuration to an engines.Step.
 
     Raises:
-      UserError: If the data set or an engine is not there, or the engine does not have the precision.
+      UserError: If the data set or an engine is missing, or the engine lacks the precision.
     """
     precision = configuration.precision
     dataset_name, images, labels, num_classes = _input(configuration)
-    # What an exporting engine reads, it rounds itself.
+    # OpenVINO rounds the file it reads itself.
     compute_dtype = "float32" if configuration.engine == "openvino" else precision
     model = nets_factory.create_model(
         configuration.model, num_classes, compute_dtype=compute_dtype, seed=configuration.seed
@@ -50,11 +50,11 @@ def build_steps(configuration):
 
 
 def count(model, image_size):
-    """What a forward pass of one image takes at least, by the convolutions of the unfolded network.
+    """The least that a forward pass of one image takes, from the convolutions of the unfolded network.
 
     Returns:
       A dict: multiply_adds, activation_values (read and written: each convolution's input and output) and
-      weight_values (read once a batch).
+      weight_values (read once per batch).
     """
     convolutions = [operation for operation in model.operations(image_size) if operation.type == "Conv2D"]
     sizes = [

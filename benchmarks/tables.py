@@ -1,4 +1,4 @@
-"""Results as tables: drawn on a terminal, comment lines of words apart by spaces in a file or a pipe."""
+"""Results as tables: drawn on a terminal; in a file or a pipe, comment lines of words separated by spaces."""
 
 import rich.console
 import rich.table
@@ -27,7 +27,7 @@ def print_tables(measured, peaks=()):
 
     Args:
       measured: A list of results.Result and results.Failure.
-      peaks: roofline.Peaks, of which the precision decides.
+      peaks: roofline.Peaks, matched to results by precision.
     """
     if not measured:
         return
@@ -42,12 +42,12 @@ def print_tables(measured, peaks=()):
 
 
 def times_table(measured):
-    """The names of the columns of the first table, and its rows of texts."""
+    """The column names of the first table, and its rows as text."""
     return (*_NAMES, *_TIMES), [[*_name(one), *_times(one)] for one in measured]
 
 
 def figures_table(measured, peaks=()):
-    """The names of the columns of the second table, and its rows of texts."""
+    """The column names of the second table, and its rows as text."""
     peaks = {peak.precision: peak for peak in peaks}
     return (*_NAMES, *_FIGURES), [[*_name(one), *_figures(one, peaks)] for one in measured]
 

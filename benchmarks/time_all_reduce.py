@@ -1,10 +1,10 @@
-"""Times the all-reduce of a training step: worker processes on loopback, or the machines that --worker_hosts names.
+"""Times the all-reduce of a training step, between processes on loopback or the machines that --worker_hosts names.
 
     python benchmarks/time_all_reduce.py --workers 2 4 --megabytes 1.1 102 241 --json all_reduce.json
 
-starts so many processes here and times each volume in each number of them, as the trainer's step sums gradients:
-float32, by TensorFlow's ring over gRPC. Among machines the same command on each, with --worker_hosts and --task_index
-as the trainer has them, times the network between them; the chief prints.
+starts that many processes here and times each volume with each number of them. It sums as the trainer's step sums
+gradients: float32, by TensorFlow's ring over gRPC. To time the network between machines, run the same command on each,
+with --worker_hosts and --task_index as for the trainer; the chief prints.
 """
 
 import dataclasses
@@ -34,23 +34,23 @@ class AllReduceConfig:
     megabytes: tuple[float, ...] = (1.1, 102.2, 240.9)
     """Volumes, in 10**6 bytes; by default the gradients of ResNet-20 for CIFAR, ResNet-50 and ResNet-152."""
     parts: tuple[int, ...] = (1,)
-    """Arrays that a volume is divided into."""
+    """Numbers of arrays to divide a volume into."""
     num_batches: int = 10
     """All-reduces to time."""
     burn_in: int = 2
-    """All-reduces before these."""
+    """All-reduces of burn-in before these."""
     worker_hosts: str | None = None
-    """HOST:PORT of every worker, apart by commas, to time among machines; the same on each."""
+    """HOST:PORT of every worker, separated by commas, to time between machines; the same on each."""
     task_index: int | None = None
-    """Place of this process among them, from 0."""
+    """Index of this process among them, from 0."""
     worker_timeout_secs: float = 300.0
-    """How long to wait for the other workers at the start."""
+    """How long to wait for the other workers at the start, in seconds."""
     json: Path | None = None
-    """File that gets all times and the environment."""
+    """File to write all times and the environment to."""
 
 
 def main(config):
-    """Times, and prints a line for each row."""
+    """Measures, and prints a line for each row."""
     from nets import checkpoints
 
     timing.check_step_counts(config.num_batches, config.burn_in)
@@ -73,7 +73,7 @@ def main(config):
 
 
 def _on_loopback(config, count):
-    """The rows of `count` processes of this script."""
+    """The rows that `count` processes of this script measure."""
     holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     hosts = ",".join(f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders)
     for holder in holders:

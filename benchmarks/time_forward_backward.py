@@ -8,14 +8,14 @@ ones, or a data set's as training would see them), and prints a line every 10 st
     2026-11-22 03:04:05.123456: step 10, duration = 9.012
     2026-11-22 03:04:05.123456: Forward across 100 steps, 9.112 +/- 0.153 sec / batch
 
-Forward is inference: batch norm uses its moving averages and there are no gradients. Forward-backward is
-what training computes, the loss and the gradients of all trainable variables, but the weights stay as they
-are; a train-step moves them too. The deviation is that of the sample. Tables with all figures come last.
+Forward is inference: batch norm uses its moving averages, and there are no gradients. Forward-backward
+computes what training does, the loss and the gradients of all trainable variables, but leaves the weights
+unchanged. A train-step also updates them. The deviation is that of the sample. Tables with all figures come last.
 
     python benchmarks/time_forward_backward.py --model "resnet_v2_*" --batch_size 1,32 --engine tensorflow,openvino
     python benchmarks/time_forward_backward.py --compare before.json after.json --fail_on_regression 5
 
-docs/benchmarks.md says what every figure means.
+docs/benchmarks.md explains every figure.
 """
 
 import dataclasses
@@ -36,35 +36,35 @@ from command_line import UserError
 
 @dataclasses.dataclass(frozen=True)
 class TimingConfig:
-    """Times networks: each combination of the models, engines, precisions, batch and image sizes that are named."""
+    """Times networks: every combination of the given models, engines, precisions, batch sizes and image sizes."""
 
     model: str = "resnet_v2_152"
-    """Networks, names or wildcards (resnet_v2_*) of nets/nets_factory.py, apart by commas."""
+    """Networks of nets/nets_factory.py, as names or wildcards (resnet_v2_*), separated by commas."""
     passes: Annotated[str, tyro.conf.arg(name="pass")] = "forward,forward_backward"
-    """What to time, of forward, forward_backward and train_step, or all; engines other than tensorflow and folded
-    networks have the first only."""
+    """What to time: any of forward, forward_backward and train_step, or all. Engines other than tensorflow, and folded
+    networks, have only forward."""
     engine: str = "tensorflow"
-    """What computes, of tensorflow, xla, onnxruntime and openvino, apart by commas."""
+    """Engines: any of tensorflow, xla, onnxruntime and openvino, separated by commas."""
     batch_size: str = "32"
-    """Images in a step; several apart by commas."""
+    """Images in a step; several are separated by commas."""
     image_size: str | None = None
-    """Height and width of the images in pixels, several apart by commas; None for the network's own (224 for ImageNet
-    networks)."""
+    """Height and width of the images in pixels, several separated by commas; None for the network's own (224 for
+    ImageNet networks)."""
     precision: str = "float32"
-    """Of the activations, of float32, bfloat16, float16 and auto (what training would take on this device), apart by
-    commas."""
+    """Dtypes of the activations: any of float32, bfloat16, float16 and auto (what training would use on this device),
+    separated by commas."""
     forward_mode: Literal["inference", "training"] = "inference"
-    """Of the forward pass; in training norms use the batch and move their averages."""
+    """Mode of the forward pass; in training, norms use batch statistics and update their averages."""
     folded: bool = False
-    """Whether norms are folded into convolutions; onnxruntime and openvino get folded networks always."""
+    """Fold norms into convolutions; onnxruntime and openvino always get folded networks."""
     num_batches: int = 100
     """Steps to time in each pass."""
     seconds: float | None = None
-    """Time to measure each pass for, in place of --num_batches."""
+    """How long to time each pass, instead of --num_batches."""
     burn_in: int = 10
-    """Steps to run before those; one more comes before them, which traces the step."""
+    """Burn-in steps before those; one more step comes first, which traces."""
     num_classes: int = 1000
-    """Width of the last layer; of a data set with records, the number of its classes."""
+    """Width of the last layer; for a data set with records, its number of classes is used."""
     dataset_name: str | None = None
     """Data set that the images come from; None, or synthetic, for random images."""
     dataset_dir: str | None = None
@@ -74,22 +74,23 @@ class TimingConfig:
     inter_op_threads: int = 0
     """Operations at a time; 0 lets the engine choose."""
     rounds: int = 1
-    """Times that all configurations take a turn of so many steps, A B A B ..., so that they meet the same machine."""
+    """Rounds in which all configurations run these steps in alternation, A B A B ..., so that they meet the same
+    machine."""
     isolate: bool = False
-    """Whether each configuration gets a process of its own, with --rounds each turn."""
+    """Run each configuration (with --rounds, each turn) in its own process."""
     peak: bool = True
-    """Whether to measure, about a second for each precision, what the machine can do at best."""
+    """Measure the machine's peak speeds, about a second for each precision."""
     seed: int = 0
-    """Of the weights and the images."""
+    """Seed for the weights and the images."""
     json: Path | None = None
     """A file for the results: every step time, and the machine they were measured on."""
     csv: Path | None = None
     """A file with a row for every step time."""
     compare: tuple[Path, ...] | None = None
-    """Two files that --json wrote, the earlier first: nothing is timed, their medians are compared. One file with
+    """Two files from --json, the earlier first: nothing is timed, but their medians are compared. One file with
     rounds: its rows are compared with the first of the same pass, batch and image size, round by round."""
     fail_on_regression: float | None = None
-    """With --compare: exit status 1 if anything became, or is, slower by more than so many per cent."""
+    """With --compare: exit status 1 if anything became, or is, slower by more than this percentage."""
 
 
 def main(config):
@@ -103,7 +104,7 @@ def main(config):
             results.check_path(getattr(config, flag), flag)
     configurations = grid.expand(config)
     environment.set_threads(config.intra_op_threads, config.inter_op_threads)
-    # Before the work begins, so that the load it records is that of others.
+    # Before the work begins, so that it records only the load from others.
     machine = environment.describe_environment()
     machine["others_share"] = disturbance.look_around()
     busy = disturbance.describe_others(machine["others_share"], "before the first step")
@@ -144,7 +145,7 @@ def compare(config):
 
 
 def _save_unfinished(config, machine, done):
-    """Writes what was timed to its end beside the files that would have got all; a row for each round."""
+    """Writes the finished rows beside the files meant for all of them, with a row for each round."""
     for flag, write in (("json", results.write_json), ("csv", results.write_csv)):
         path = getattr(config, flag)
         if path and done:

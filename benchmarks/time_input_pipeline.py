@@ -2,17 +2,17 @@
 
     python benchmarks/time_input_pipeline.py --json input.json
 
-makes photographs and thumbnails of its own (a data set of JPEGs is taken with --dataset_dir), and measures
+makes its own photographs and thumbnails (--dataset_dir gives a data set of JPEGs instead), and measures
 
-* jpeg: images a second a core from JPEG records to float32 crops, of this zoo, of simplejpeg with Pillow in processes
-  of one thread, of PyTorch's DataLoader with Pillow, and of plain tf.data. All draw their crops in the same way, that
-  of --preprocessing. Pillow averages over the pixels that it leaves out, as this zoo does for torchvision alone; only
+* jpeg: images per second and core from JPEG records to float32 crops. Contestants are this zoo, simplejpeg with Pillow
+  in single-threaded processes, PyTorch's DataLoader with Pillow, and plain tf.data. All draw their crops as
+  --preprocessing does. Pillow averages over the pixels that it leaves out; this zoo does so only for torchvision. Only
   this zoo's inception shifts colours.
-* cifar: images a second from a cached data set of thumbnails, augmented, and what training a ResNet-20 takes of them.
+* cifar: images per second from a cached, augmented data set of thumbnails, and how many a training ResNet-20 uses.
 * step: a training step of --model on batches of JPEG records, and on one batch that is ready.
 
-Contestants take turns for --rounds rounds of --seconds; a deep network on a CPU needs some 60. Ratios are medians over
-the rounds, with a bootstrap interval. In jpeg all are held to the same --cores, with as many threads or processes.
+Contestants run in alternation for --rounds rounds of --seconds; a deep network on a CPU needs some 60. Ratios are
+medians over the rounds, with a bootstrap interval. In jpeg, all get the same --cores and as many threads or processes.
 """
 
 import dataclasses
@@ -39,39 +39,39 @@ class InputConfig:
     """Times JPEG records to crops beside other pipelines, and input against training steps."""
 
     measure: str = ",".join(MEASURES)
-    """What to measure, of jpeg, cifar and step."""
+    """What to measure: any of jpeg, cifar and step."""
     peers: str = ",".join(PEERS)
-    """Whom to measure beside this zoo in jpeg, of simplejpeg, torch and tf_data."""
+    """Pipelines to measure beside this zoo in jpeg: any of simplejpeg, torch and tf_data."""
     dataset_dir: Path | None = None
     """Records of JPEGs for jpeg and step; None for photographs made here."""
     split: str | None = None
-    """Of --dataset_dir; None for the one to train on."""
+    """Split of --dataset_dir; None for its training split."""
     preprocessing: Literal["inception", "resnet", "torchvision", "vgg"] = "resnet"
-    """Whose crops jpeg makes."""
+    """Preprocessing whose crops jpeg makes."""
     evaluation: bool = False
-    """Whether jpeg makes the crops of evaluation instead of training."""
+    """Make the crops of evaluation in jpeg, instead of those of training."""
     image_size: int = 224
     """Side of the crops in pixels, for jpeg and step."""
     num_images: int = 512
-    """Photographs to make, or to take of --dataset_dir for jpeg."""
+    """Photographs to make, or to take from --dataset_dir for jpeg."""
     num_thumbnails: int = 2000
     """Thumbnails to make for cifar."""
     batch_size: int = 32
-    """For jpeg and step."""
+    """Images per batch, for jpeg and step."""
     cores: int | None = None
     """Cores, and threads or processes, of each contestant in jpeg; None for all that this process may use."""
     model: str = "resnet_v1_50"
-    """Network of step."""
+    """Network for step."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
-    """Of the training steps."""
+    """Dtype of the training steps."""
     rounds: int = 7
     """Turns of each contestant."""
     seconds: float = 5.0
-    """Length of a turn; it ends with the first batch or step that ends later."""
+    """Length of a turn; the last batch or step may end later."""
     burn_in_seconds: float = 2.0
-    """What a turn runs before that."""
+    """Length of the burn-in before each turn."""
     seed: int = 0
-    """Of the images that are made and of the weights."""
+    """Seed for the made images and the weights."""
     json: Path | None = None
     """A file for the results: the rate of every turn, and the machine."""
 
@@ -82,7 +82,7 @@ def main(config):
 
     if config.json:
         results.check_path(config.json)
-    # Before the work begins, so that the load it records is that of others.
+    # Before the work begins, so that it records only the load from others.
     machine = environment.describe_environment()
     measured = []
     with tempfile.TemporaryDirectory(prefix="input-") as folder:

@@ -1,7 +1,7 @@
 """Step times and their statistics.
 
-The clock and the step are arguments, so that a test can drive them; nothing here knows TensorFlow. A step
-must return only when its result is there: see `time_forward_backward.make_step` for how.
+The clock and the step are arguments, so that a test can drive them; nothing here depends on TensorFlow. A step
+must return only when its result is ready: see `engines.make_step` for how.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ from command_line import UserError
 
 
 def time_steps(run_step, num_batches=100, burn_in=10, clock=time.perf_counter, on_step=None, seconds=None):
-    """Runs `run_step` `burn_in` times, and then `num_batches` times or as long as `seconds` last, on the clock.
+    """Runs `run_step` `burn_in` times untimed, and then `num_batches` times, or for `seconds`, timed.
 
     Args:
-      run_step: A function of no arguments that does one step and returns when the step's result is there. The
+      run_step: A function of no arguments that does one step and returns when the step's result is ready. The
         result is dropped only after the clock was read, so that freeing a large one costs no measured time.
       num_batches: Steps to time, at least 1.
-      burn_in: Steps run before those, at least 0; their times are not in the result.
+      burn_in: Steps to run before those, at least 0; their times are not in the result.
       clock: A monotonic clock in seconds, read just before and just after each step.
       on_step: Called with (index, step_seconds) after each step, outside the clock. The index counts from 0
         after the burn-in, so it runs from -burn_in upwards.
-      seconds: Takes the place of `num_batches`: steps are timed until their times add up to so much, at least one.
+      seconds: Replaces `num_batches`: steps, at least one, are timed until their times add up to this.
 
     Returns:
       A list of step times in seconds, in the order in which they were measured.
@@ -39,7 +39,7 @@ def time_steps(run_step, num_batches=100, burn_in=10, clock=time.perf_counter, o
         start = clock()
         result = run_step()
         elapsed = clock() - start
-        del result  # Before the next step, or two results would be alive at once.
+        del result  # Before the next step, so that two results are never alive at once.
         if index >= 0:
             step_seconds.append(elapsed)
             measured += elapsed
@@ -69,16 +69,16 @@ class Summary:
     """Of the sample (divided by count - 1); None for a single step, where it is undefined."""
     median: float
     median_absolute_deviation: float
-    """Median distance from the median, as it is: times 1.4826 it estimates the deviation of normal values."""
+    """Median distance from the median, unscaled; times 1.4826 it estimates the deviation of normal values."""
     percentile_5: float
-    """Percentiles lie on the line between the two nearest samples (NumPy's default)."""
+    """Percentiles are interpolated linearly between the two nearest samples (NumPy's default)."""
     percentile_95: float
     percentile_99: float
     minimum: float
     maximum: float
 
     def mean_and_deviation(self):
-        """`9.112 +/- 0.153`, the deviation of a single step being `n/a`."""
+        """`9.112 +/- 0.153`; for a single step the deviation is `n/a`."""
         deviation = "n/a" if self.standard_deviation is None else f"{self.standard_deviation:.3f}"
         return f"{self.mean:.3f} +/- {deviation}"
 
@@ -87,7 +87,7 @@ def summarize(step_seconds):
     """Computes the statistics of one or more step times.
 
     They come from the stored samples by exact summation. The shortcut E[x^2] - E[x]^2 of older scripts is
-    negative for many constant series, 100 times 0.001 s among them, and has no square root then.
+    negative for many constant series, such as 100 times 0.001 s, and then has no square root.
 
     Returns:
       A Summary.

@@ -1,6 +1,6 @@
-"""A network of this zoo as plain PyTorch, for timing: any of `nets_factory`, with its layout and its weights.
+"""A network of this zoo in plain PyTorch, for timing: any of `nets_factory`, with its layout and its weights.
 
-It shares nothing with `nets`. PyTorch is an optional extra: import this module late.
+It shares nothing with `nets`. PyTorch is an optional extra, so import this module late.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ _NAMES = {
 
 
 class Layer(nn.Module):
-    """What stands at a place: a convolution, a norm, or both, and perhaps a ReLU."""
+    """The layers at a place: a convolution, a norm, or both, and perhaps a ReLU."""
 
     def __init__(self, inputs, outputs, size, quantities, stride=1, relu=False, epsilon=1e-5, momentum=0.003):
         super().__init__()
@@ -37,7 +37,7 @@ class Layer(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Every stride-th pixel, and zero channels on both sides where some are missing."""
+    """Takes every stride-th pixel, and pads missing channels with zeros on both sides."""
 
     def __init__(self, missing, stride):
         super().__init__()
@@ -52,7 +52,7 @@ class Shortcut(nn.Module):
 
 
 class Unit(nn.Module):
-    """A residual unit; the 3x3 of a bottleneck, or the first of two, carries the stride."""
+    """A residual unit; the 3x3 of a bottleneck, or the first of two, has the stride."""
 
     def __init__(self, make_layer, block, number, inputs, width, outputs, stride, bottleneck, preactivation, project):
         super().__init__()
@@ -94,8 +94,8 @@ class Network(nn.Module):
 
         Args:
           structure: A places.Structure.
-          settings: Of the SlimModel; its root pool padding must be symmetric where it has a pool.
-          variable_names: Of the SlimModel.
+          settings: Those of the SlimModel; its root pool padding must be symmetric if it has a pool.
+          variable_names: Those of the SlimModel.
         """
         super().__init__()
 
@@ -117,7 +117,7 @@ class Network(nn.Module):
         self.conv1 = outside("conv1", 3, channels, size, stride=stride, relu=not preactivation)
         self.pool = nn.Identity()
         if not structure.cifar:
-            # v2 pools values of both signs, and the padding is of zeros.
+            # v2 pools values of both signs, and the padding is zeros.
             self.pool = nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 2))
         blocks, base = [], channels
         for block, count in enumerate(structure.units_per_block, 1):
@@ -153,7 +153,7 @@ def build(model):
     """The network of a SlimModel with its weights, in PyTorch's channels-last layout.
 
     Args:
-      model: A SlimModel, or what has its settings and its variables_by_name, of arrays.
+      model: A SlimModel, or an object with its settings and its variables_by_name as arrays.
     """
     structure = places.structure_of(model.settings["model_name"])
     values = {name: np.asarray(variable) for name, variable in model.variables_by_name.items()}
@@ -162,7 +162,7 @@ def build(model):
     for place in places.list_places(structure, model.settings["projections"]):
         for quantity in places.quantities(structure, place):
             name = places.variable_name(structure, place, quantity, model.settings.get("scope"))
-            if name in values:  # Without parameters where the shortcut is.
+            if name in values:  # A shortcut may have no parameters.
                 value = values[name].transpose([3, 2, 0, 1]) if quantity == "weights" else values[name]
                 where = f"units.block{place.block}_{place.unit}." if place.block else ""
                 state[f"{where}{place.role}.{_NAMES[quantity]}"] = torch.from_numpy(np.ascontiguousarray(value))
@@ -171,7 +171,7 @@ def build(model):
 
 
 def _stride(placement, block, number, units_per_block):
-    """The stride of a unit: 2 in the last one of all blocks but the last, or in the first one of all but the first."""
+    """The stride of a unit: 2 in the last unit of each block but the last, or in the first of each but the first."""
     if placement == "last_unit":
         return 2 if number == units_per_block[block - 1] and block < len(units_per_block) else 1
     return 2 if number == 1 and block > 1 else 1

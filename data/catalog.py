@@ -1,16 +1,16 @@
-"""Which data sets there are, and what each says of itself.
+"""The known data sets, and how each describes itself.
 
-A data set is a directory of TFRecord files with a `dataset.json` beside them, the one authority on its
+A data set is a directory of TFRecord files with a `dataset.json` beside them, which alone defines its
 splits, counts and classes:
 
     {"name": "flowers", "splits": {"train": 3320, "validation": 350}, "class_names": ["daisy", ...],
      "file_pattern": "flowers_{split}_*.tfrecord"}
 
-A row of `DATASETS` adds what its records cannot know: the preprocessing and the recipe that suit it. A
-directory without a row works as well, with general defaults.
+A row of `DATASETS` adds what records cannot say: the preprocessing and the recipe that suit the data set. A
+directory without a row also works, with general defaults.
 
     dataset = catalog.open_dataset()                                # the embedded digits
-    dataset = catalog.open_dataset(directory="/data/flowers")       # whatever its dataset.json says it is
+    dataset = catalog.open_dataset(directory="/data/flowers")       # what its dataset.json describes
 """
 
 import dataclasses
@@ -46,10 +46,10 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetRow:
-    """What suits a data set; None leaves the choice to the network.
+    """Settings that suit a data set; None leaves the choice to the network.
 
-    `image_size` is the side in pixels that images are fed at; `directory` holds the embedded files, None when
-    the data set has to be fetched.
+    `image_size` is the side, in pixels, of the network's input images. `directory` holds the embedded files; it is
+    None if the data set has to be fetched.
     """
 
     preprocessing_name: str | None = None
@@ -68,7 +68,7 @@ DATASETS = {
         preprocessing_name="digits",
         image_size=32,
         directory=Path(__file__).parent / "digits",
-        # For resnet_v2_50 in a few minutes: so few steps need quick averages, and more rate than this slows them.
+        # Trains resnet_v2_50 in a few minutes. So few steps need fast moving averages and no higher rate than this.
         recipe=Recipe(
             batch_size=32,
             num_epochs=8,
@@ -80,12 +80,12 @@ DATASETS = {
     ),
     "cifar10": DatasetRow(preprocessing_name="cifar", image_size=32, recipe=_CIFAR_RECIPE),
     "cifar100": DatasetRow(preprocessing_name="cifar", image_size=32, recipe=_CIFAR_RECIPE),
-    # A mirrored digit is another sign, or none: the digits' preprocessing never flips.
+    # A mirrored digit is a different sign or none, so the digits' preprocessing never flips.
     "mnist": DatasetRow(preprocessing_name="digits", image_size=28),
     "fashion_mnist": DatasetRow(preprocessing_name="cifar", image_size=28),
     "flowers": DatasetRow(eval_split="validation"),
     "imagenet": DatasetRow(eval_split="validation"),
-    # Neither distorted nor resized: the input costs as little as it can.
+    # Neither distorts nor resizes, so that the input costs as little as possible.
     "synthetic": DatasetRow(preprocessing_name="lenet"),
 }
 
@@ -97,11 +97,10 @@ class Dataset:
     Attributes:
       splits: Records in each split.
       class_names: Name of each class; its index is the label in the records.
-      image_shape: (height, width, channels) of every image, None when they differ.
-      file_pattern: Names of a split's files within `directory`, a glob in which `{split}` stands for the
-        split.
-      synthetic: The `synthetic.SyntheticImages` that take the place of files; None where there are files.
-      own_files: Paths of the files of a split of which this process has a part, as `sharding.own_part` divides it.
+      image_shape: (height, width, channels) of every image; None if they differ.
+      file_pattern: Glob for a split's files within `directory`, in which `{split}` stands for the split's name.
+      synthetic: The `synthetic.SyntheticImages` used instead of files; None if there are files.
+      own_files: For a split of which this process reads only a part (`sharding.own_part`), the paths of its files.
     """
 
     name: str
@@ -121,15 +120,15 @@ class Dataset:
         return len(self.class_names)
 
     def check_class_names(self, names, labels_offset):
-        """Compares the names that a network's classes have with those of this data set.
+        """Compares the class names of a network with those of this data set.
 
         Args:
-          names: The network's, as many as this data set has behind `labels_offset`.
-          labels_offset: Classes of this data set that the network leaves out at the front.
+          names: The network's class names, as many as this data set has from `labels_offset` on.
+          labels_offset: First classes of this data set that the network leaves out.
         Returns:
-          What differs, as a sentence without an end; None where all agree.
+          The difference, as a sentence without its full stop; None if all names agree.
         Raises:
-          UserError: If they are not as many, or the same in another order.
+          UserError: If the numbers of names differ, or the same names come in another order.
         """
         theirs = list(self.class_names[labels_offset:])
         names = list(names)
@@ -144,12 +143,12 @@ class Dataset:
         return text
 
     def fingerprint(self, splits):
-        """What tells two data sets apart without reading them, a JSON-able dict.
+        """A JSON-able dict that tells two data sets apart without reading their records.
 
         Args:
-          splits: Names of the splits that count.
+          splits: Names of the splits to include.
         Returns:
-          Name, class names and, of each split, how many records and the names and bytes of its files.
+          Name, class names and, for each split, the number of records and the names and bytes of its files.
         Raises:
           UserError: As `files`.
         """
@@ -162,7 +161,7 @@ class Dataset:
         }
 
     def num_records(self, split):
-        """Records that dataset.json promises; UserError for a split that it does not list."""
+        """Number of records according to dataset.json; UserError for a split that it does not list."""
         if split not in self.splits:
             where = f"{self.directory / DESCRIPTION_FILE} lists" if self.directory else "it has"
             raise UserError(f"data set {self.name!r} has no split {split!r}: {where} {', '.join(self.splits)}")
@@ -189,10 +188,10 @@ class Dataset:
 
 
 def open_dataset(name=None, directory=None):
-    """Opens a data set by name, by directory, or both; the embedded digits when given neither.
+    """Opens a data set by name, by directory, or both; given neither, the embedded digits.
 
     Args:
-      name: A row of DATASETS or, with a directory, the name that its dataset.json carries.
+      name: A row of DATASETS or, with a directory, the name in its dataset.json.
       directory: Where the records and dataset.json are; None for a row with embedded files.
     Raises:
       UserError: If the name is unknown, the directory or its dataset.json is missing or invalid, or the two

@@ -1,13 +1,13 @@
 """Makes data/digits, the embedded data set: 1,797 handwritten digits of 8x8 pixels, as TFRecords with Slim's
 keys.
 
-    python data/make_digits.py                              # with scikit-learn installed, which carries the
-    source python data/make_digits.py --source digits.csv.gz       # or from that file of scikit-learn's
+    python data/make_digits.py                             # with scikit-learn installed, which holds the source
+    python data/make_digits.py --source digits.csv.gz      # or from that file of scikit-learn
 
-The source is the test part of UCI's Optical Recognition of Handwritten Digits: 64 greys of 0..16 and a class
-on each line. The split is a plain permutation of its lines by numpy.random.RandomState(SEED), the last 360 of
-which are the test split; it is not stratified, and the 13 writers occur in both. Running this again gives the
-same files, byte for byte, with the same build of zlib.
+The source is the test part of UCI's Optical Recognition of Handwritten Digits: on each line 64 grey values of
+0..16 and a class. The split is a plain permutation of the lines by numpy.random.RandomState(SEED); the last 360
+are the test split. It is not stratified, and the 13 writers occur in both splits. With the same build of zlib,
+running this again gives the same files, byte for byte.
 """
 
 import dataclasses
@@ -44,9 +44,9 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 @dataclasses.dataclass(frozen=True)
 class MakeDigitsConfig:
     source: Path | None = None
-    """scikit-learn's digits.csv.gz; found in an installed scikit-learn when not given."""
+    """scikit-learn's digits.csv.gz; if not given, that of the installed scikit-learn."""
     output_dir: Path = Path(__file__).resolve().parent / "digits"
-    """Where the files go."""
+    """Folder to write the files to."""
 
 
 def main(config):
@@ -77,7 +77,7 @@ def make_digits(source, output_dir):
 
 
 def installed_source():
-    """Path of digits.csv.gz in scikit-learn, which need not be importable."""
+    """Path of digits.csv.gz in the installed scikit-learn, which need not be importable."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None:
         raise UserError("scikit-learn is not installed: pip install scikit-learn, or give --source=digits.csv.gz")
@@ -103,7 +103,7 @@ def read_source(path):
 
 
 def greys_to_pixels(greys):
-    """0..16 to 0..255, black to white; `pixels_to_greys` undoes it exactly."""
+    """Scales 0..16 to 0..255, black to white; `pixels_to_greys` undoes it exactly."""
     return (greys.astype(np.int32) * 255 // 16).astype(np.uint8)
 
 
@@ -112,7 +112,7 @@ def pixels_to_greys(pixels):
 
 
 def encode_png(pixels):
-    """A PNG file of a uint8 [height, width] image: three chunks, and no filter, which suits 8x8 best."""
+    """A PNG file of a uint8 [height, width] image: three chunks, unfiltered, which suits 8x8 best."""
     height, width = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)

@@ -1,4 +1,4 @@
-"""Training on mixtures of two images: mixup and cutmix.
+"""Mixes pairs of training images: mixup and cutmix.
 
 Zhang et al., mixup, arXiv:1710.09412; Yun et al., CutMix, arXiv:1905.04899. Both mix a batch with the same batch in
 reverse order, with one weight for the whole batch, as timm does by default.
@@ -13,11 +13,11 @@ from data.preprocessing.images import split_seed
 
 @dataclasses.dataclass(frozen=True)
 class Mixing:
-    """Which mixtures; both off by default, and where both are on, a batch gets one or the other, half the time each.
+    """Which kinds of mixing to apply; both are off by default. If both are on, a batch gets either, half the time each.
 
     Attributes:
       mixup_alpha: Both parameters of the Beta distribution of mixup's weight; 0 for no mixup.
-      cutmix_alpha: The same of cutmix's part of the area.
+      cutmix_alpha: The same for the part of the area in cutmix.
     """
 
     mixup_alpha: float = 0.0
@@ -33,8 +33,8 @@ class Mixing:
         Args:
           images: float32 [batch, height, width, channels].
           labels: int32 [batch].
-          num_classes: Of the network.
-          seed: An int [2] tensor, of which alone the random choices are a function.
+          num_classes: Classes of the network.
+          seed: An int [2] tensor, which alone determines the random choices.
         Returns:
           images, of the same shape, and float32 [batch, num_classes], the part of each class.
         """
@@ -57,7 +57,7 @@ def _mixup(images, alpha, seed):
 
 
 def _cutmix(images, alpha, seed):
-    """Puts a rectangle of the other image in; its middle is anywhere, and what lies outside is cut off."""
+    """Pastes a rectangle of the other image; its middle is anywhere, and what lies outside the image is cut off."""
     beta_seed, middle_seed = split_seed(seed, 2)
     height, width = images.shape[1], images.shape[2]
     side = tf.sqrt(1.0 - _beta(alpha, beta_seed))

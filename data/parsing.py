@@ -1,4 +1,4 @@
-"""What a record holds: Slim's keys, and how a serialised example is put together and taken apart."""
+"""The format of a record: Slim's keys, and how an example is serialised and parsed."""
 
 import tensorflow as tf
 
@@ -17,7 +17,7 @@ _BOX_FEATURES = {key: tf.io.RaggedFeature(tf.float32) for key in BOX_KEYS}
 
 
 def parse(records, with_boxes=False):
-    """Takes serialised examples apart, one or a batch of them; the format and the size they state are not looked at.
+    """Parses serialised examples, one or a batch of them; ignores the image format and size that they state.
 
     Args:
       records: A string tensor, [] or [batch].
@@ -32,20 +32,20 @@ def parse(records, with_boxes=False):
 
 
 def serialize(features):
-    """Puts a serialised example together.
+    """Serialises an example.
 
     Args:
       features: A dict of key -> bytes, int or float, or a list of one of these.
     """
     example = tf.train.Example(features=tf.train.Features(feature={key: _feature(features[key]) for key in features}))
-    # Plain serialisation leaves the order of map keys open, and equal input should give equal files.
+    # Plain serialisation does not fix the order of map keys, but equal input should give equal files.
     return example.SerializeToString(deterministic=True)
 
 
 def _feature(value):
     values = value if isinstance(value, list) else [value]
     if not values:
-        return tf.train.Feature()  # Of no kind: it reads as an empty list of any.
+        return tf.train.Feature()  # Without a kind, it reads as an empty list of any kind.
     if isinstance(values[0], bytes):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
     if isinstance(values[0], float):

@@ -1,7 +1,7 @@
-"""Finds the record that broke a pass over a split, and says how to mend it.
+"""Finds the record that broke a pass over a split, and says how to fix it.
 
-TensorFlow's own message names neither file nor record. The pass over records stays fast and says only that
-something failed; then `find_fault` reads the split again, in order, and explains the first record at fault.
+TensorFlow's own message names neither file nor record. The pass over records stays fast and reports only that
+something failed; `find_fault` then reads the split again, in order, and explains the first bad record.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from data.catalog import DESCRIPTION_FILE
 from data.parsing import BOX_KEYS, IMAGE_KEY, LABEL_KEY
 from data.preprocessing import images
 
-# What a bad record can raise. An error of another class (no memory, cancelled) is not the data's.
+# What a bad record can raise. Errors of other classes (no memory, cancelled) do not come from the data.
 ERRORS_OF_RECORDS = (
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
@@ -23,7 +23,7 @@ ERRORS_OF_RECORDS = (
     tf.errors.PermissionDeniedError,
     tf.errors.UnimplementedError,
     tf.errors.UnknownError,
-    # TensorFlow quotes a record that is no Example in its message, which then need not be text.
+    # If a record is not an Example, TensorFlow quotes it in its message, which then need not be text.
     UnicodeDecodeError,
 )
 _KINDS_OF_VALUE = ("bytes_list", "int64_list", "float_list")
@@ -41,12 +41,12 @@ def explain_errors(dataset, split, labels_offset=0):
         with records.explain_errors(dataset, "train"):
             for images, labels in batches: ...
 
-    A TensorFlow error of the body's own costs one pass over the split before it is raised unchanged.
+    A TensorFlow error with another cause is raised unchanged, after one pass over the split.
     """
     try:
         yield
     except ERRORS_OF_RECORDS as error:
-        # What is drawn at random has no records to be at fault.
+        # Synthetic images have no records that could be bad.
         fault = None if dataset.synthetic else find_fault(dataset, split, labels_offset)
         if fault is None:
             raise
@@ -57,8 +57,8 @@ def find_fault(dataset, split, labels_offset=0):
     """Reads and decodes a whole split, in file order.
 
     Returns:
-      What is wrong with its first bad record, with the number of them, or else with the first bounding boxes that
-      are not well, which not every pass reads; None when all is well.
+      What is wrong with the first bad record, else with the number of records, else with the first bad bounding
+      boxes, which not every pass reads; None if nothing is wrong.
     """
     allowed = check_labels_offset(dataset, labels_offset)
     counts = {}
@@ -72,7 +72,7 @@ def find_fault(dataset, split, labels_offset=0):
 
 
 def count_fault(dataset, split, counts):
-    """Says how the records in a split's files, {path: count}, differ from what dataset.json promises."""
+    """Says how the record counts of a split's files, {path: count}, differ from dataset.json."""
     files = ", ".join(f"{path}: {count}" for path, count in list(counts.items())[:_FILES_LISTED])
     if len(counts) > _FILES_LISTED:
         files += f" and {len(counts) - _FILES_LISTED} more files"
@@ -84,7 +84,7 @@ def count_fault(dataset, split, counts):
 
 
 def check_labels_offset(dataset, labels_offset):
-    """Returns the range of labels that records may hold, of which `labels_offset` is then taken off."""
+    """Returns the range of labels that records may hold, before `labels_offset` is subtracted."""
     if not 0 <= labels_offset < dataset.num_classes:
         raise UserError(
             f"labels_offset is {labels_offset}, expected 0 to {dataset.num_classes - 1} for the "
@@ -95,12 +95,12 @@ def check_labels_offset(dataset, labels_offset):
 
 
 def _count_good_records(path, allowed):
-    """Returns how many records from the first on are well, and whether they are all."""
+    """Returns how many records are good before the first bad one, and whether all are good."""
 
     def label_and_shape(record):
         encoded, label, _ = parsing.parse(record)
         image = images.decode(encoded, channels=3)
-        # The shape is asked for so that the image is decoded: TensorFlow drops what no output needs.
+        # Returning the shape makes TensorFlow decode the image: it drops what no output needs.
         return label, tf.shape(image)
 
     decoded = tf.data.TFRecordDataset(path).map(
@@ -118,7 +118,7 @@ def _count_good_records(path, allowed):
 
 
 def explain_record(path, number, allowed=range(0)):
-    """Says what is wrong with a record: `number` of its file, from 0, with the labels `allowed` it may have."""
+    """Says what is wrong with record `number` of a file, counted from 0; `allowed` are the labels it may have."""
     return f"{path}, record {number} (counted from 0): {_explain(path, number, allowed)}"
 
 
@@ -189,7 +189,7 @@ def _explain_boxes(features):
 
 
 def first_line(error):
-    """TensorFlow's own words, without the name of the op that it puts in front of them."""
+    """The first line of TensorFlow's message, without the op name in front of it."""
     return str(getattr(error, "message", error)).splitlines()[0].split("}}")[-1].strip()
 
 

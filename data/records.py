@@ -1,9 +1,9 @@
 """Reads and writes TFRecords with Slim's keys, exactly.
 
-Training batches are a pure function of (seed, step), whatever the machine, its threads, and where a run was
-resumed; an evaluation pass scores every record once. A record needs `image/encoded` (a JPEG, PNG, GIF or BMP
-file; the bytes decide, not `image/format`) and `image/class/label`; research/slim's own records read as they
-are.
+Training batches are a pure function of (seed, step), regardless of the machine, its threads and where a run was
+resumed. An evaluation pass yields every record once. A record needs `image/encoded` (a JPEG, PNG, GIF or BMP
+file; the bytes decide, not `image/format`) and `image/class/label`. The records of research/slim can be read
+unchanged.
 
     preprocess = functools.partial(get_preprocessing("digits", is_training=True), output_height=32, output_width=32)
     batches = records.training_batches(dataset, "train", preprocess, batch_size=64, seed=1)
@@ -55,40 +55,40 @@ def training_batches(
     worker=0,
     num_workers=1,
 ):
-    """Endless batches that hold every record once an epoch, in a new order each epoch.
+    """Endless batches that hold every record once per epoch, in a new order each epoch.
 
-    A batch may hold the end of one epoch and the start of the next. Batch k is a function of the records and
-    of seed, batch_size, shuffle_buffer and cached_bytes alone: a stream from `first_step=k` equals, bit for
-    bit, what a stream from 0 gives from its k-th batch on. Resuming reads past the records of the epoch under
-    way without decoding them.
+    A batch may hold the end of one epoch and the start of the next. Batch k depends only on the records and
+    on seed, batch_size, shuffle_buffer and cached_bytes: a stream from `first_step=k` equals, bit for bit, a
+    stream from 0 from its k-th batch on. Resuming skips the earlier records of the current epoch without
+    decoding them.
 
     Args:
       dataset: A catalog.Dataset.
-      preprocess: A `preprocessing.Preprocess`, which decodes of a JPEG only what it needs; or a function of
-        (image, seed=...): uint8 [height, width, 3] and an int64 [2] seed for stateless random ops, to float32
+      preprocess: A `preprocessing.Preprocess`, which decodes only the part of a JPEG that it needs; or a function
+        of (image, seed=...): uint8 [height, width, 3] and an int64 [2] seed for stateless random ops, to float32
         of one fixed shape.
       seed: An int of at most 63 bits, or an int64 scalar tensor.
-      first_step: The first batch to give.
-      labels_offset: Taken off each label; 1 drops Slim's background class.
-      shuffle_buffer: Encoded records that the shuffle draws from. None for the whole split when it is cached,
-        else 10,000.
-      cached_bytes: A split whose files are smaller together is kept in memory, decoded if dataset.json gives
-        the shape of its images and they are smaller too.
+      first_step: Number of the first batch.
+      labels_offset: Subtracted from each label; 1 drops Slim's background class.
+      shuffle_buffer: Encoded records that the shuffle draws from. None for the whole split if it is cached, else
+        10,000.
+      cached_bytes: A split is kept in memory if its files together are smaller than this. It is kept decoded if
+        dataset.json gives the shape of its images and the decoded images are smaller, too.
       num_private_threads: Threads that read and preprocess; None for half of the CPUs that the process may
         use.
       mixing: A `mixing.Mixing`; labels are then float32 [batch_size, classes], each class's part of the image.
       service_address: grpc://HOST:PORT of a tf.data service whose workers do the work; see `data.service`.
         The batches are the same.
-      worker: Whose part of each batch to give, of `num_workers` parts that make up the whole.
+      worker: Index of the part of each batch to yield, among `num_workers` parts.
       num_workers: Parts of a batch, each of batch_size / num_workers images. A part holds as many images from the
         front as from the back, image k with image batch_size - 1 - k, which mixing pairs.
     Returns:
-      A tf.data.Dataset of (images float32 [batch_size / num_workers, ...], labels int32 of as many).
+      A tf.data.Dataset of (images float32 [batch_size / num_workers, ...], labels int32, one per image).
     Raises:
-      UserError: If the split or its files do not exist, labels_offset leaves no class, or a batch cannot be
-        divided so.
-      DataError: If a cached split is corrupt or its count is wrong. Else `explain_errors` raises it in the
-        loop.
+      UserError: If the split or its files do not exist, labels_offset leaves no class, or the batch cannot be
+        divided among the workers.
+      DataError: If a cached split is corrupt or its count is wrong. For other splits, `explain_errors` raises it
+        in the loop.
     """
     _check_at_least(1, batch_size=batch_size)
     _check_at_least(0, first_step=first_step, shuffle_buffer=shuffle_buffer or 0)
@@ -109,19 +109,19 @@ def training_batches(
 
     def numbered_of(source):
         numbered = _numbered(source, count, shuffle_buffer, seed, first_position)
-        # Other workers' images are left out before they are decoded.
+        # Images of other workers are dropped before they are decoded.
         return numbered.filter(is_own) if num_workers > 1 else numbered
 
     own_size = batch_size // num_workers
     if service_address:
-        # What is held would have to be sent; in file order the same records come, and are shuffled alike.
+        # Images in memory would have to be sent. Reading in file order gives the same records, shuffled alike.
         held = isinstance(source, HeldImages)
         source = RecordFiles(
             dataset, split, preprocess, labels_offset, in_file_order=source.in_memory, decode_whole=held
         )
 
         def make_stream(index):
-            # And so are other streams' images.
+            # Drops images of other streams before decoding.
             def is_in_stream(position, *fields):
                 return (position - first_position) // batch_size % service.STREAMS == index
 
@@ -139,14 +139,14 @@ def training_batches(
 def evaluation_batches(
     dataset, split, preprocess, batch_size, labels_offset=0, num_private_threads=None, worker=0, num_workers=1
 ):
-    """One pass over a split: every record once, in file order; the last batch holds what remains.
+    """One pass over a split: every record once, in file order; the last batch holds the remainder.
 
-    Args and errors as `training_batches`, but a function `preprocess` gets the image alone, and a worker gets whole
+    Args and errors as `training_batches`, but a function `preprocess` gets only the image, and a worker gets whole
     batches: every `num_workers`-th, from number `worker` on.
 
     Returns:
-      A finite tf.data.Dataset of (images float32 [batch, ...], labels int32 [batch]). It fails when the
-      records are not as many as dataset.json says; `explain_errors` says how they differ.
+      A finite tf.data.Dataset of (images float32 [batch, ...], labels int32 [batch]). It fails if the number of
+      records is not that of dataset.json; `explain_errors` says how they differ.
     """
     _check_at_least(1, batch_size=batch_size)
     check_labels_offset(dataset, labels_offset)
@@ -156,7 +156,7 @@ def evaluation_batches(
         source = RecordFiles(dataset, split, preprocess, labels_offset)
     elements = source.take_apart(source.in_order())
     if num_workers > 1:
-        # All records are read and counted by each worker, which decodes its own.
+        # Each worker reads and counts all records, but decodes only its own.
         numbered = elements.enumerate().filter(lambda number, fields: number // batch_size % num_workers == worker)
         elements = numbered.map(lambda number, fields: fields)
     examples = elements.map(source.example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -164,13 +164,13 @@ def evaluation_batches(
 
 
 def _numbered(source, count, shuffle_buffer, seed, first_position):
-    """Endless (position, *fields of the source's elements), from a position on; an epoch is `count` positions."""
+    """Endless (position, fields of the source's element), from a position on; an epoch is `count` positions."""
 
     def epoch_elements(epoch):
-        # tf.data mixes the process-wide seed into every shuffle; a fixed one here keeps the order a function
-        # of ours alone.
+        # tf.data mixes the process-wide seed into every shuffle. Fixing it makes the order depend on our seed
+        # alone.
         tf.compat.v1.set_random_seed(1)
-        # Images take the seeds (seed, position), position >= 0: epochs take those below.
+        # Images use the seeds (seed, position) with position >= 0, so epochs use negative positions.
         epoch_seed = tf.stack([tf.convert_to_tensor(seed, tf.int64), -1 - epoch])
         shuffle_seed = tf.random.stateless_uniform([], epoch_seed, minval=None, maxval=None, dtype=tf.int64)
         elements = source.epoch(epoch_seed)
@@ -191,7 +191,7 @@ def _batches(source, numbered, seed, batch_size):
 
 def _mixed(batches, mixing, num_classes, seed, first_step):
     def mix(step, batch):
-        # No record has a position so high: images and batches share no seed.
+        # No record reaches so high a position, so images and batches share no seed.
         batch_seed = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.int64.max - step])
         return mixing.mix(*batch, num_classes, batch_seed)
 
@@ -199,7 +199,7 @@ def _mixed(batches, mixing, num_classes, seed, first_step):
 
 
 def write_examples(path, examples):
-    """Writes a TFRecord file with Slim's keys; the file appears under its name only once it is whole.
+    """Writes a TFRecord file with Slim's keys; the file gets its name only once it is complete.
 
     Args:
       examples: Tuples (encoded image bytes, format such as "png", label, height, width).
@@ -233,12 +233,12 @@ def write_examples(path, examples):
 def _finish(batches, num_private_threads):
     options = tf.data.Options()
     options.deterministic = True
-    # Threads of its own keep the many small ops of preprocessing out of the way of the network's large ones.
+    # With its own threads, the many small ops of preprocessing do not delay the network's large ones.
     threads = num_private_threads or max(1, _usable_cpus() // 2)
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
-    # What AUTOTUNE stands for is set, not sought: in TensorFlow 2.21 an iterator whose tuner sleeps while it is deleted
-    # may miss the call to end, and then its owner waits for as long as the tuner sleeps, up to a minute.
+    # AUTOTUNE gets a fixed value instead of a tuner. In TensorFlow 2.21, an iterator that is deleted while its tuner
+    # sleeps may miss the call to end; its owner then waits until the tuner wakes, up to a minute.
     options.autotune.enabled = False
     options.autotune.initial_parallelism = threads
     return batches.prefetch(2).with_options(options)
@@ -251,5 +251,5 @@ def _check_at_least(least, **settings):
 
 
 def _usable_cpus():
-    # A container may be held to fewer CPUs than the machine has; only Linux says so.
+    # A container may be limited to fewer CPUs than the machine has; only Linux reports this.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from command_line import UserError
 
-# Batches are dealt to this many streams in turn. A stream is made by one worker, so that more workers than these have
-# nothing to do, and each stream reads all records to decode its own part of them.
+# Batches are dealt to this many streams in turn. One worker makes a stream, so workers beyond this number are idle.
+# Each stream reads all records, and decodes its own part of them.
 STREAMS = 8
 
 
@@ -29,25 +29,24 @@ def check_address(address):
     if protocol != "grpc" or not host or not port.isdigit():
         raise UserError(f"data service address is {address!r}, expected one like grpc://127.0.0.1:5050")
     try:
-        # TensorFlow itself would wait for an hour, without a word.
+        # TensorFlow itself would wait for an hour, silently.
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
         raise UserError(f"no data service answers at {address} ({error}): start its dispatcher first") from error
 
 
 def distribute(make_stream, address):
-    """Has batches made by the workers of a tf.data service, in the order that one machine would make them.
+    """Lets the workers of a tf.data service make the batches, in the order in which one machine would make them.
 
     With dynamic sharding each source element goes to one worker. The source of each stream is a single element, so
-    that one worker makes the whole stream, whichever asks first; taking a batch of each stream in turn restores the
-    order.
+    the worker that asks first makes the whole stream. Taking one batch of each stream in turn restores the order.
 
     Args:
-      make_stream: A function of an index under STREAMS to the dataset of the batches of that stream: number index,
+      make_stream: A function from an index below STREAMS to the dataset of that stream's batches: numbers index,
         index + STREAMS and so on.
       address: grpc://HOST:PORT of the dispatcher.
     Returns:
-      A tf.data.Dataset. It waits for a worker that is lost, and ends when another is there in its place.
+      A tf.data.Dataset. If a worker is lost, it waits, and ends once another worker has taken its place.
     """
     check_address(address)
     streams = [
@@ -60,6 +59,6 @@ def distribute(make_stream, address):
         )
         for index in range(STREAMS)
     ]
-    # The streams are endless: one that ends was lost with its worker, and to go on without it would leave records out.
+    # The streams are endless: one that ends was lost with its worker, and continuing without it would skip records.
     turns = tf.data.Dataset.range(STREAMS).repeat()
     return tf.data.Dataset.choose_from_datasets(streams, turns, stop_on_empty_dataset=True)

@@ -1,4 +1,4 @@
-"""Divides the files of a split among workers, so that each reads its own alone."""
+"""Divides the files of a split among workers, so that each reads only its own."""
 
 import dataclasses
 import os
@@ -6,22 +6,22 @@ import struct
 
 from data.record_errors import DataError, explain_record
 
-_HEADER = struct.Struct("<QI")  # Bytes of the record, and the checksum of that number.
+_HEADER = struct.Struct("<QI")  # Length of the record in bytes, and the checksum of that length.
 _FOOTER_BYTES = 4  # The checksum of the record.
 
 
 def own_part(dataset, split, worker, num_workers):
-    """What one of several workers has of a split: neighbouring files, as many as the others have or one less or more.
+    """One worker's part of a split: neighbouring files; the workers' numbers of files differ by at most one.
 
     Args:
-      dataset: A catalog.Dataset with files, at least `num_workers` of that split.
-      worker: Whose part, of `num_workers`.
+      dataset: A catalog.Dataset with at least `num_workers` files of that split.
+      worker: Index of the worker among `num_workers`.
 
     Returns:
       A catalog.Dataset whose split holds the records of those files, and no others.
 
     Raises:
-      DataError: If a file ends within a record; what else may be wrong with it shows when it is read.
+      DataError: If a file ends within a record. Other faults appear only when the file is read.
     """
     files = dataset.files(split)
     first, end = (index * len(files) // num_workers for index in (worker, worker + 1))
@@ -33,10 +33,10 @@ def own_part(dataset, split, worker, num_workers):
 
 
 def count_records(path):
-    """Counts the records of a TFRecord file by their lengths alone, without reading them.
+    """Counts the records of a TFRecord file from their length headers, without reading the records.
 
     Args:
-      path: Of an uncompressed file.
+      path: Path of an uncompressed file.
 
     Returns:
       Their number.

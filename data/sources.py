@@ -1,8 +1,8 @@
 """Where the examples of a split come from: images or records held in memory, or files read as a stream.
 
-Each source gives the same three things: `epoch`, a dataset of elements that are cheap to shuffle and to skip;
-`take_apart`, which makes the elements ready for `example`; and `example`, one preprocessed image with its label.
-Errors of records are TensorFlow's own; `record_errors.explain_errors` explains them.
+Each source offers the same three methods: `epoch`, a dataset of elements that are cheap to shuffle and to skip;
+`take_apart`, which prepares the elements for `example`; and `example`, one preprocessed image with its label.
+Bad records raise TensorFlow's own errors; `record_errors.explain_errors` explains them.
 """
 
 import math
@@ -14,21 +14,21 @@ from data import parsing
 from data.preprocessing import Preprocess, images
 from data.record_errors import DataError, check_labels_offset, count_fault, explain_errors
 
-# Part of what the stream of batches is a function of: a constant, not a fit to the machine.
+# The stream of batches depends on this, so it is a constant and not tuned to the machine.
 _SHARDS_INTERLEAVED = 8
 _RECORDS_PARSED_AT_ONCE = 64
 
 
 def open_source(dataset, split, preprocess, labels_offset, cached_bytes):
-    """Opens a split for training: held in memory where it is small, decoded where all images have one shape.
+    """Opens a split for training: in memory if it is small, and decoded there if all images have one shape.
 
     Args:
       preprocess: As in `records.training_batches`.
-      cached_bytes: A split is held whose files are smaller, and decoded if its pixels are too.
+      cached_bytes: A split is kept in memory if its files are smaller, and decoded if its pixels are, too.
     Returns:
-      A source; `in_memory` says whether its elements are.
+      A source; its `in_memory` says whether its elements are in memory.
     Raises:
-      DataError: If a split that is to be held is corrupt.
+      DataError: If a split to be kept in memory is corrupt.
     """
     check_labels_offset(dataset, labels_offset)
     channels = _channels(preprocess)
@@ -47,7 +47,7 @@ def open_source(dataset, split, preprocess, labels_offset, cached_bytes):
 
 
 class HeldImages:
-    """Decoded images in memory; an element is the number of an image."""
+    """Decoded images in memory; an element is the index of an image."""
 
     in_memory = True
 
@@ -72,11 +72,11 @@ class HeldImages:
 
 
 class RecordFiles:
-    """Serialised records, of the files or, where `held` is given, of memory.
+    """Serialised records from files or, if `held` is given, from memory.
 
-    An epoch of the files interleaves them in an order of its own, unless `in_file_order`. With `decode_whole` a JPEG is
-    decoded as HeldImages are, and not in the window alone that the preprocessing takes of it, at whose border pixels
-    differ.
+    Each epoch interleaves the files in its own order, unless `in_file_order`. With `decode_whole`, a whole JPEG is
+    decoded, as for HeldImages, and not only the window that the preprocessing takes; pixels at the window's border
+    differ between the two.
     """
 
     def __init__(self, dataset, split, preprocess, labels_offset, held=None, in_file_order=False, decode_whole=False):
@@ -111,7 +111,7 @@ class RecordFiles:
         return self._counted(tf.data.TFRecordDataset(self._dataset.files(self._split)))
 
     def take_apart(self, records):
-        # Many at once: parsing one record costs as much as parsing a handful together.
+        # In blocks: parsing one record costs as much as parsing a handful together.
         parsed = records.batch(_RECORDS_PARSED_AT_ONCE).map(self._parse, num_parallel_calls=1, deterministic=True)
         return parsed.unbatch()
 
@@ -128,7 +128,7 @@ class RecordFiles:
         encoded, labels, boxes = parsing.parse(records, _wants_boxes(self._preprocess))
         low, high = self._labels_offset, self._dataset.num_classes
         in_range = tf.reduce_all((labels >= low) & (labels < high))
-        # Else a bad label reaches the loss, which turns it into NaN or, on some devices, into nothing at all.
+        # Otherwise a bad label reaches the loss, which turns it into NaN or, on some devices, ignores it.
         with tf.control_dependencies([tf.debugging.Assert(in_range, ["label out of range", labels])]):
             labels = tf.cast(labels - low, tf.int32)
         return (encoded, labels) if boxes is None else (encoded, labels, boxes)
@@ -148,7 +148,7 @@ def _whole_split(dataset, split, labels_offset):
     held = []
     with explain_errors(dataset, split, labels_offset):
         for path in dataset.files(split):
-            # One by one, crossing from TensorFlow to Python would take longer than the reading.
+            # Record by record, crossing from TensorFlow to Python would take longer than reading.
             blocks = list(tf.data.TFRecordDataset(path).batch(1024))
             counts[path] = sum(len(block) for block in blocks)
             held += blocks

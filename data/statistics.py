@@ -1,4 +1,4 @@
-"""The mean and the standard deviation of a split's pixels, exactly."""
+"""The exact mean and standard deviation of a split's pixels."""
 
 import math
 
@@ -16,13 +16,13 @@ def channel_statistics(dataset, split, channels=3):
       dataset: A catalog.Dataset.
       channels: As in `images.decode`.
     Returns:
-      means and standard deviations, a tuple of `channels` floats each, of the values 0..255 of all pixels.
+      means and standard deviations of all pixel values (0..255), a tuple of `channels` floats each.
     Raises:
       DataError: If a record is bad.
     """
 
     def sums(encoded, label):
-        # Whole numbers under 2**53, so that float64 adds them without an error.
+        # Integers below 2**53, which float64 adds exactly.
         values = tf.cast(images.decode(encoded, channels), tf.float64)
         pixels = tf.cast(tf.size(values) // channels, tf.float64)
         totals = [tf.reduce_sum(values, [0, 1]), tf.reduce_sum(values**2, [0, 1]), tf.fill([channels], pixels)]
@@ -35,7 +35,7 @@ def channel_statistics(dataset, split, channels=3):
         total = sum(tf.reduce_sum(block, axis=0) for block in blocks).numpy()
     means, deviations = [], []
     for total_value, total_square, pixels in total.T.tolist():
-        # In whole numbers, of any length: a difference of rounded squares could be negative.
+        # In Python's unbounded integers: a difference of rounded squares could be negative.
         value, square, count = int(total_value), int(total_square), int(pixels)
         means.append(value / count)
         deviations.append(math.sqrt(count * square - value * value) / count)

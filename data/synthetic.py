@@ -1,4 +1,4 @@
-"""Images that are drawn, not read: for trying things out, and for measuring what everything but the input costs."""
+"""Images that are drawn, not read: for trials, and for measuring the cost of everything but the input."""
 
 import dataclasses
 import zlib
@@ -15,7 +15,7 @@ SPLITS = ("train", "test")
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticImages:
-    """Uniform noise with labels drawn at random: nothing to learn. A function of these four and the split's name."""
+    """Uniform noise with random labels: nothing to learn. It depends only on these four fields and the split's name."""
 
     num_images: int
     num_classes: int
@@ -23,11 +23,11 @@ class SyntheticImages:
     seed: int = 0
 
     def draw(self, split, channels, labels_offset=0):
-        """Draws a split, into memory.
+        """Draws a split into memory.
 
         Returns:
-          uint8 [num_images, image_size, image_size, channels] and int64 [num_images], labels from labels_offset to
-          under num_classes.
+          uint8 [num_images, image_size, image_size, channels] and int64 [num_images], labels from labels_offset up to
+          num_classes - 1.
         """
         random = np.random.default_rng([self.seed, zlib.crc32(split.encode())])
         shape = [self.num_images, self.image_size, self.image_size, channels]
@@ -36,7 +36,7 @@ class SyntheticImages:
 
 
 def synthetic_dataset(num_images, num_classes, image_size, seed=0):
-    """Makes a data set of noise, whose splits train and test hold `num_images` each; nothing is written.
+    """Makes a data set of noise with `num_images` in each of its splits train and test; nothing is written.
 
     Raises:
       UserError: If a number is under 1.

@@ -1,1 +1,1 @@
-"""What a network is and does, as tables and pictures."""
+"""Tables, figures and pages on networks, runs and benchmarks."""

@@ -1,4 +1,4 @@
-"""Figures of step times: every sample, their spread, and the roofline; each a function to PNG bytes."""
+"""Figures of step times: every sample, their spread, and the roofline; each function returns PNG bytes."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ MOST_PANELS = 36
 
 
 def samples_figure(rows):
-    """Every step time against its number, a panel a row, in the order of measurement."""
+    """Every step time against its step number, one panel per row, in the order of measurement."""
     rows = rows[:MOST_PANELS]
     columns = min(_COLUMNS, len(rows))
     lines = math.ceil(len(rows) / columns)
@@ -45,13 +45,13 @@ def samples_figure(rows):
 
 
 def spread_figure(rows):
-    """Step times over their median: a box from quarter to quarter, whiskers from 5 to 95 %, and every sample."""
+    """Step times divided by their median: a box between the quartiles, whiskers from 5 to 95 %, and every sample."""
     figure, axes = new_figure(9.0, 0.9 + 0.34 * len(rows))
     places = range(len(rows), 0, -1)
     relative = [np.array(row.result.step_seconds) / row.result.summary.median for row in rows]
     axes.axvspan(0.9, 1.1, color="#eef3f9", zorder=0)
     for place, values in zip(places, relative, strict=True):
-        # Spread over the height of the box by their order, not by chance.
+        # Spread over the height of the box by their order, not at random.
         offsets = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.5
         axes.plot(values, place + offsets, ".", color=BLUE, alpha=0.45, markersize=4, markeredgewidth=0)
     boxes = axes.boxplot(relative, positions=list(places), orientation="horizontal", widths=0.6, whis=(5, 95), sym="")
@@ -69,9 +69,9 @@ def spread_figure(rows):
 
 
 def roofline_figure(source):
-    """GFLOP/s of the rows of a source against operations a byte, below what the machine can do.
+    """GFLOP/s of a source's rows against operations per byte, below the machine's roofline.
 
-    None where no row has both figures and a peak.
+    None if no row has both figures and a peak.
     """
     peaks = {peak.precision: peak for peak in source.peaks}
     rows = [row for row in source.rows if row.result.setup.activation_values and row.result.setup.precision in peaks]
@@ -93,7 +93,7 @@ def roofline_figure(source):
     passes = list(dict.fromkeys(row.result.pass_name for row in rows))
     for name in passes if len(passes) > 1 else ():
         axes.plot([], [], MARKERS[name], color=GREY, label=name.replace("_", " "))
-    # Neighbours have their numbers on different sides.
+    # Neighbouring points get their numbers on different sides.
     sides = dict(zip(np.argsort(intensity), itertools.cycle([(5, 4), (-5, -11), (-5, 4), (5, -11)]), strict=False))
     for index, (row, at, reached) in enumerate(zip(rows, intensity, speed, strict=True)):
         color = COLORS[models.index(row.result.setup.model) % len(COLORS)]

@@ -1,4 +1,4 @@
-"""Files that benchmarks wrote with `--json`, read for a report; and how their rows are told apart."""
+"""Reads files that benchmarks wrote with `--json`, and labels their rows for a report."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from command_line import UserError
 
 
 class Row(NamedTuple):
-    """A results.Result, the name of the file it is from, and its number in the report, from 1."""
+    """A results.Result, the name of its file, and its number in the report, from 1."""
 
     source: str
     result: results.Result
@@ -20,15 +20,15 @@ class Row(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """Contestants that took turns.
+    """Contestants measured in alternation.
 
     Attributes:
       title, setup: What was measured, text.
-      unit: Of the values.
+      unit: Unit of the values.
       values: {contestant: [a value for each round]}.
       ratios: A list of rounds.Ratio.
-      meaning: What a ratio above or below 1 says.
-      notes: Lines on who is missing and how far results are apart.
+      meaning: What a ratio above or below 1 means.
+      notes: Lines on missing contestants and on how far results differ.
     """
 
     title: str
@@ -41,11 +41,11 @@ class Turns(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file.
+    """A file of results.
 
     Attributes:
-      name: Short, and no other file's of the report.
-      environment: As `environment.describe_environment` gives it.
+      name: A short name, unique in the report.
+      environment: As `environment.describe_environment` returns it.
       peaks: A list of roofline.Peak.
       rows: A list of Row.
       failures: A list of results.Failure.
@@ -66,10 +66,10 @@ def read(paths):
     """Reads files of time_forward_backward.py, compare_peers.py, compare_processes.py and time_input_pipeline.py.
 
     Returns:
-      A list of Source, whose rows are numbered through.
+      A list of Source; rows are numbered consecutively over all files.
 
     Raises:
-      UserError: If one cannot be read, is of another kind, or has nothing measured.
+      UserError: If a file cannot be read, is of another kind, or holds no measurement.
     """
     paths = [pathlib.Path(path) for path in paths]
     stems = [path.stem for path in paths]
@@ -103,7 +103,7 @@ def _read_one(path, name, numbers):
 
 
 def _turns_of(row):
-    """The Turns of a row of ratios."""
+    """Makes the Turns of a row of ratios."""
     unit = row.get("unit", "images/s")
     values = row["values" if "values" in row else "images_per_second"]
     if not values or any(not all(map(float, of_one)) for of_one in values.values()):
@@ -124,7 +124,7 @@ def _turns_of(row):
 
 
 def _row_turns(rows):
-    """The Turns of rows that took turns: those of the same pass, batch size and image size together."""
+    """The Turns of rows measured in alternation, grouped by pass, batch size and image size."""
     groups = {}
     for row in rows:
         setup = row.result.setup
@@ -149,7 +149,7 @@ def _row_turns(rows):
 
 
 def features(row):
-    """What tells a row from others, {name: text}; an empty text where it is as usual."""
+    """What distinguishes a row from others, {name: text}; the text is empty for the usual case."""
     setup = row.result.setup
     norms = "folded" if setup.folded else ""
     if setup.forward_mode != "inference":
@@ -169,18 +169,18 @@ def features(row):
 
 
 def labels(rows):
-    """A label for each row: of its features those in which rows differ, or network and pass."""
+    """A label for each row, made of the features in which the rows differ, or else of network and pass."""
     return labels_of([features(row) for row in rows])
 
 
 def labels_of(described):
-    """As `labels`, of features."""
+    """As `labels`, but from `features` of rows."""
     names = [name for name in described[0] if len({one[name] for one in described}) > 1] or ["model", "pass"]
     return [", ".join(filter(None, (one[name] for name in names))) for one in described]
 
 
 def common(rows):
-    """What all rows share, as text."""
+    """The features that all rows share, as text."""
     described = [features(row) for row in rows]
     shared = [text for name, text in described[0].items() if len({one[name] for one in described}) == 1]
     return ", ".join(filter(None, shared))

@@ -1,4 +1,4 @@
-"""A page, and its figures as files, of what the benchmarks measured."""
+"""A page about what the benchmarks measured, and its figures as files."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ _HOLDS = {True: "holds", False: "does not hold", None: "not judged: the range wa
 
 
 class Drawn(NamedTuple):
-    """A figure: the end of its file's name, PNG bytes, what it shows in words, and what to know of it."""
+    """A figure: the end of its file's name, PNG bytes, what it shows in words, and a caption."""
 
     name: str
     png: bytes
@@ -23,17 +23,17 @@ class Drawn(NamedTuple):
 
 
 def write(paths, output):
-    """Writes the report of files.
+    """Writes the report on files of results.
 
     Args:
       paths: Files as `benchmark_files.read` takes them.
-      output: A folder, which gets report.html and the figures, or a name that ends in .html.
+      output: A folder for report.html and the figures, or a file name that ends in .html.
 
     Returns:
       The path of the page.
 
     Raises:
-      UserError: If there is no file, one is of another kind, or the output cannot be written.
+      UserError: If no file is given, one is of another kind, or the output cannot be written.
     """
     if not paths:
         raise UserError("give one or more files that a benchmark wrote with --json")
@@ -65,7 +65,7 @@ def _facts(sources):
 
 
 def build(sources):
-    """The sections of the page, HTML, and all Drawn."""
+    """The sections of the page, as HTML, and a list of all Drawn."""
     rows = [row for source in sources for row in source.rows]
     made = [_warnings(sources)]
     drawn = []

@@ -1,20 +1,20 @@
-"""What the figures of reports share: size, colours, lines, and a PNG that is the same for the same numbers."""
+"""What all figures share: size, colours, lines, and PNG bytes that are the same for the same numbers."""
 
 import io
 import logging
 
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # It tells of its cache on a new machine.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # It logs about its cache on a new machine.
 
-import matplotlib.figure  # noqa: E402 - behind its log level.
+import matplotlib.figure  # noqa: E402 - after setting its log level.
 
 DOTS_PER_INCH = 144
-# Of the Okabe-Ito palette, which colour-blind readers can tell apart.
+# From the Okabe-Ito palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#8a8f98"
 _QUIET = "#5c6370"
 
 
 def new_figure(width, height, panels=1):
-    """A figure of so many inches and its axes, side by side; one Axes where there is one panel."""
+    """A figure of a size in inches, and its axes side by side; a single Axes if there is one panel."""
     figure = matplotlib.figure.Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(1, panels)
     for each in [axes] if panels == 1 else axes:
@@ -37,6 +37,6 @@ def style(axes):
 def png(figure):
     """The bytes of a figure as PNG."""
     target = io.BytesIO()
-    # Without the version of Matplotlib, which is no part of what is drawn.
+    # Without Matplotlib's version, which is not part of the drawing.
     figure.savefig(target, format="png", metadata={"Software": None})
     return target.getvalue()

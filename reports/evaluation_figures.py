@@ -1,4 +1,4 @@
-"""The figures of an evaluation: the confusion matrix, of many classes folded, and the worst mistakes in one picture."""
+"""The figures of an evaluation: the confusion matrix (folded for many classes), and the worst mistakes."""
 
 import io
 
@@ -14,13 +14,13 @@ MOST_CELLS = 100
 
 
 def fold(confusion_matrix, most=MOST_CELLS):
-    """Adds up the rows and columns of neighbouring classes until there are no more than `most`.
+    """Sums the rows and columns of neighbouring classes, so that there are at most `most` of them.
 
     Args:
       confusion_matrix: Counts, [classes, classes], rows: label, columns: predicted.
 
     Returns:
-      The counts, and how many classes each row stands for (the last may hold fewer).
+      The counts, and the number of classes that each row stands for (the last may hold fewer).
     """
     counts = np.asarray(confusion_matrix)
     group = -(-len(counts) // most)
@@ -29,7 +29,7 @@ def fold(confusion_matrix, most=MOST_CELLS):
 
 
 def confusion_figure(confusion_matrix, class_names):
-    """The shares of each class's images by predicted class, as PNG bytes.
+    """Draws the shares of each class's images by predicted class; returns PNG bytes.
 
     Args:
       confusion_matrix: As in `fold`.
@@ -41,7 +41,7 @@ def confusion_figure(confusion_matrix, class_names):
     side = min(7.4, max(4.6, 1.6 + 0.42 * size))
     figure, axes = new_figure(side, side * 0.92)
     axes.grid(False)
-    # The root lets small shares be seen beside a diagonal near 1.
+    # The square root makes small shares visible beside a diagonal near 1.
     scale = matplotlib.colors.PowerNorm(0.5, 0, 1)
     image = axes.imshow(shares, cmap="Blues", norm=scale, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, shrink=0.7, ticks=(0, 0.05, 0.2, 0.5, 1))
@@ -74,7 +74,7 @@ def picture_png(pixels):
 
 
 def mistakes_figure(mistakes, class_names):
-    """Mistakes side by side with what they are and were taken for, as PNG bytes.
+    """Draws mistakes side by side, each with its label and predicted class; returns PNG bytes.
 
     Args:
       mistakes: A list of training.mistakes.Mistake, at least one.

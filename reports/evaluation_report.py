@@ -10,7 +10,7 @@ FIGURES = "figures"
 
 
 def check_path(path):
-    """Raises a UserError unless `write` can take the path: FILE.html, or a folder."""
+    """Raises a UserError unless `write` accepts the path: FILE.html, or a folder."""
     path = pathlib.Path(path)
     if path.suffix == ".html" and path.is_dir():
         raise UserError(f"--report {path} is a folder, expected a file where the name ends in .html; name another")
@@ -22,8 +22,8 @@ def write(path, result, mistakes):
     """Writes the page.
 
     Args:
-      path: FILE.html for the page alone; a folder for report.html and figures/*.png in it.
-      result: A dict of `evaluate_checkpoint`.
+      path: FILE.html for only the page; a folder for report.html and figures/*.png in it.
+      result: The dict that `evaluate_checkpoint` returns.
       mistakes: A list of training.mistakes.Mistake, the worst first.
 
     Returns:

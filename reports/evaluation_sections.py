@@ -1,4 +1,4 @@
-"""What a page shows of an evaluation, of a run or of its own: confusion matrix, classes, worst mistakes."""
+"""What a page shows about an evaluation, on a run's page or its own: confusion matrix, classes, worst mistakes."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def sections(confusion_matrix, class_names, mistakes):
       mistakes: A list of training.mistakes.Mistake, the worst first.
 
     Returns:
-      A list of HTML, and a dict of file name -> PNG bytes.
+      A list of HTML sections, and a dict of file name -> PNG bytes.
     """
     confusion_matrix = np.asarray(confusion_matrix)
     figures = {"confusion_matrix.png": confusion_figure(confusion_matrix, class_names)}
@@ -54,7 +54,7 @@ def _confusion_section(counts, names, png):
 
 
 def most_confused(counts):
-    """(label, predicted, images) of every pair of classes that was confused, the most frequent first."""
+    """(label, predicted, images) for every pair of confused classes, the most frequent first."""
     mistaken = np.array(counts)
     np.fill_diagonal(mistaken, 0)
     labels, predicted = np.nonzero(mistaken)

@@ -1,4 +1,4 @@
-"""How step times grow with depth, batch and resolution, and whether they grow as they should."""
+"""How step times grow with depth, batch size and resolution, and whether they grow as they should."""
 
 import re
 from typing import NamedTuple
@@ -16,10 +16,10 @@ SIZES = (160, 320)
 
 
 class Series(NamedTuple):
-    """Rows of one file that differ in one thing only, in its order.
+    """Rows of one file that differ in only one feature, in the order of that.
 
     Attributes:
-      label: What other series do not share, text.
+      label: What distinguishes it from other series, text.
       rows: At least two benchmark_files.Row.
     """
 
@@ -28,14 +28,14 @@ class Series(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A figure of a series and its bound.
+    """A measure of a series and its bound.
 
     Attributes:
       what: The law, text.
-      series: Its label.
+      series: Label of the series.
       figure: R2, or largest over smallest minus 1.
-      text: The figure with what it was computed from.
-      holds: Whether the bound holds; None where the series does not span the range that the bound is for.
+      text: The figure with the values it was computed from.
+      holds: Whether the bound holds; None if the series does not span the range that the bound is for.
     """
 
     what: str
@@ -46,7 +46,7 @@ class Fit(NamedTuple):
 
 
 def depth_of(row):
-    """The number at the end of a network's name; 0 where there is none."""
+    """The number at the end of a network's name; 0 if there is none."""
     number = re.search(r"\d+$", row.result.setup.model)
     return int(number[0]) if number else 0
 
@@ -57,7 +57,7 @@ def family_of(row):
 
 
 def multiply_adds_of(row):
-    """Of a step: the passes over the whole batch."""
+    """Multiply-adds of a step, in all passes over the batch."""
     return row.result.setup.multiply_adds * row.result.setup.batch_size * PASSES[row.result.pass_name].forwards
 
 
@@ -72,7 +72,7 @@ def size_of(row):
 
 
 def pixel_nanoseconds_of(row):
-    """The median step for one pixel of one image."""
+    """The median step time for one pixel of one image."""
     return 1e9 * row.result.summary.median / (batch_of(row) * size_of(row) ** 2)
 
 
@@ -81,8 +81,8 @@ def along(rows, feature, value):
 
     Args:
       rows: A list of benchmark_files.Row.
-      feature: model, batch or size: what differs within a series; of a model the depth.
-      value: The function of a row that gives its place.
+      feature: model, batch or size: what differs within a series; for model, the depth differs.
+      value: A function from a row to its place in the series.
 
     Returns:
       A list of Series.
@@ -100,7 +100,7 @@ def along(rows, feature, value):
 
 
 def line_through(series):
-    """Slope (seconds a multiply-add), intercept (seconds) and R2 of medians against multiply-adds."""
+    """Slope (seconds per multiply-add), intercept (seconds) and R2 of medians against multiply-adds."""
     work = np.array([multiply_adds_of(row) for row in series.rows], float)
     seconds = np.array([row.result.summary.median for row in series.rows])
     slope, intercept = np.polyfit(work, seconds, 1)
@@ -110,12 +110,12 @@ def line_through(series):
 
 
 def within(series, value, limits):
-    """The rows of a series whose place is within limits, both included."""
+    """The rows of a series whose place lies within the limits, both included."""
     return [row for row in series.rows if limits[0] <= value(row) <= limits[1]]
 
 
 def fits(rows):
-    """All figures that the rows give: a list of Fit."""
+    """Every Fit that the rows allow, as a list."""
     found = []
     for series in along(rows, "model", depth_of):
         if len(set(map(multiply_adds_of, series.rows))) > 2:  # Two points always lie on a line.

@@ -1,4 +1,4 @@
-"""Figures of growth and of contestants that took turns; each a function to PNG bytes."""
+"""Figures of growth and of contestants measured in alternation; each function returns PNG bytes."""
 
 import statistics
 
@@ -10,7 +10,7 @@ from reports.drawing import GREY, new_figure, png
 
 
 def depth_figure(series):
-    """Median step times against layers, and against multiply-adds with the line through them."""
+    """Median step times against layers, and against multiply-adds with a fitted line."""
     figure, (by_depth, by_work) = new_figure(10.4, 4.0, panels=2)
     for one, color in _colored(series):
         _draw_times(by_depth, one, growth.depth_of, color)
@@ -43,7 +43,7 @@ def batch_figure(series):
 
 
 def size_figure(series):
-    """Median step times and the time of a pixel against the image size."""
+    """Median step times and the time per pixel against the image size."""
     figure, (times, pixels) = new_figure(10.4, 4.0, panels=2)
     for one, color in _colored(series):
         _draw_times(times, one, growth.size_of, color)
@@ -94,7 +94,7 @@ def _images_per_second(row):
 
 
 def _draw_times(axes, series, place, color):
-    """Medians, with bars from 5 to 95 % of the steps."""
+    """Draws medians, with bars from 5 to 95 % of the steps."""
     summaries = [row.result.summary for row in series.rows]
     medians = np.array([one.median for one in summaries])
     below = medians - [one.percentile_5 for one in summaries]
@@ -105,7 +105,7 @@ def _draw_times(axes, series, place, color):
 
 
 def _draw_bound(axes, series, place, limits, value, bound, color):
-    """A figure that should not change, and a band over which it may where the bound speaks."""
+    """Draws a value that should stay constant, and the band that the bound allows it within the limits."""
     places, values = list(map(place, series.rows)), list(map(value, series.rows))
     axes.plot(places, values, "o-", color=color, markersize=5, linewidth=1.0)
     rows = growth.within(series, place, limits)

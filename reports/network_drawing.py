@@ -1,6 +1,6 @@
-"""A network as a schematic: a column for each block, a box for each layer, each map with its size.
+"""Draws a network as a schematic: a column for each block, a box for each layer, each feature map with its size.
 
-Units of a block that are alike are drawn once, with how many they are.
+Equal units of a block are drawn once, with their number.
 """
 
 import itertools
@@ -25,10 +25,10 @@ _LINE, _QUIET = "#333333", "#666666"
 
 
 class Group(NamedTuple):
-    """Units of one block, one after another, that are alike.
+    """Consecutive units of one block that are alike.
 
     Attributes:
-      rows: Their rows of `network_table.describe`.
+      rows: Their rows from `network_table.describe`.
       first: Number of the first unit.
     """
 
@@ -45,7 +45,7 @@ class Group(NamedTuple):
 
     @property
     def field(self):
-        """What their outputs see."""
+        """The receptive field of their outputs."""
         first, last = (self.rows[index]["receptive_field"] for index in (0, -1))
         return f"sees {first} px" if first == last else f"sees {first} to {last} px"
 
@@ -57,10 +57,10 @@ def check_output(path):
 
 
 def groups_of(rows):
-    """Puts units that are alike together.
+    """Groups consecutive units that are alike.
 
     Args:
-      rows: Rows of `network_table.describe` that are units of one block.
+      rows: Rows from `network_table.describe` for the units of one block.
 
     Returns:
       A list of Group.
@@ -81,8 +81,8 @@ def draw(description, path):
     """Writes the schematic.
 
     Args:
-      description: As `network_table.describe` gives it.
-      path: A name with one of ENDINGS.
+      description: As `network_table.describe` returns it.
+      path: A file name with one of ENDINGS.
     """
     path = pathlib.Path(path)
     rows = description["rows"]
@@ -125,7 +125,7 @@ def _title(description):
 
 
 class _Column:
-    """A block, the root or the head: a heading, and below it parts from top to bottom."""
+    """A block, the root or the head: a heading, and its parts below from top to bottom."""
 
     def __init__(self, name, shape, units, layers, preactivated):
         self._name, self._shape, self._preactivated = name, shape, preactivated
@@ -136,7 +136,7 @@ class _Column:
         return _TITLE + (len(group.rows[0]["layers"]) + self._preactivated) * _PITCH + 0.9
 
     def draw(self, axes, left):
-        """Draws with the left side there; returns where the flow leaves."""
+        """Draws with the left side at `left`; returns where the flow leaves."""
         x = left + 0.44 * _COLUMN
         rows = self._units or self._layers
         parameters = sum(row["parameters"] for row in rows)
@@ -185,7 +185,7 @@ class _Column:
         y = fork = top + _TITLE
         if self._preactivated:
             y = _stacked(axes, x, y, "norm, ReLU", "norm")
-            if row["shortcut"] == "projection":  # Which starts from the pre-activation, not from the unit's input.
+            if row["shortcut"] == "projection":  # It starts from the pre-activation, not from the unit's input.
                 fork = y + 0.05
         for layer in row["layers"]:
             y = _stacked(axes, x, y, _layer_text(layer, "conv"), "conv")
@@ -225,7 +225,7 @@ class _Column:
 
 
 def _stacked(axes, x, y, text, kind):
-    """Draws an arrow and below it a box; returns where the flow leaves the box."""
+    """Draws an arrow and a box below it; returns the y at which the flow leaves the box."""
     middle = y + _PITCH - _BOX_HEIGHT / 2
     _arrow(axes, (x, y), (x, middle - _BOX_HEIGHT / 2))
     _box(axes, x, middle, text, kind)

@@ -1,4 +1,4 @@
-"""A network as a table: its units with the size of their maps, what they cost and what they see."""
+"""Describes a network as a table: its units with their feature map sizes, costs and receptive fields."""
 
 import re
 
@@ -10,20 +10,20 @@ from nets.model import multiply_adds_of
 
 
 def describe(model_name, image_size=None, num_classes=None):
-    """Describes a network for one image, without making weights.
+    """Describes a network for one image, without creating weights.
 
     Args:
       model_name: A name of `nets_factory.NETWORKS`.
       image_size: Height and width in pixels; None for the network's own.
-      num_classes: Classes; None for those of the data set the network was designed for.
+      num_classes: Number of classes; None for that of the data set the network was designed for.
 
     Returns:
       A JSON-able dict: model_name, image_size, num_classes, parameters (those that training changes), multiply_adds,
       and rows, one for each part in order. A row has name ("conv1", "pool1", "block1/unit_1", "postnorm",
       "global_pool", "logits"), layers (convolutions and pools of the main path: name, kernel in pixels, channels,
       stride), shortcut ("identity", "projection", "identity_pad", None), input and output ([height, width, channels]),
-      stride (input over output of the row), output_stride (of the network up to here; None behind the pool),
-      receptive_field (pixels of one side; None behind the pool, where it is the whole image), parameters and
+      stride (input over output of the row), output_stride (of the network up to here; None after the pool),
+      receptive_field (pixels of one side; None after the pool, where it is the whole image), parameters and
       multiply_adds.
 
     Raises:
@@ -113,10 +113,10 @@ def _shortcut(layers, shape, output):
 
 
 def print_table(description, console):
-    """Prints a description as a table; a narrow one where 110 columns do not fit.
+    """Prints a description as a table; a narrow one if 110 columns do not fit.
 
     Args:
-      description: As `describe` gives it.
+      description: As `describe` returns it.
       console: A rich.console.Console.
     """
     import rich.box
@@ -157,7 +157,7 @@ def print_table(description, console):
 
 
 def _texts(row, narrow):
-    """The cells of a row by heading."""
+    """The cells of a row, by heading."""
     cells = {
         "part": row["name"],
         "layers": ", ".join(layer_text(layer) for layer in row["layers"]),
@@ -178,7 +178,7 @@ def _number(value, narrow):
 
 
 def short_number(value):
-    """A count in few characters: "3.48 G", "40.6 M", "464"."""
+    """A count in a few characters: "3.48 G", "40.6 M", "464"."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g} {unit}"
@@ -186,6 +186,6 @@ def short_number(value):
 
 
 def layer_text(layer):
-    """A layer in few words: "3x3 64 /2" is a window of 3 x 3, 64 channels, stride 2."""
+    """A layer in short form: "3x3 64 /2" is a 3 x 3 window, 64 channels, stride 2."""
     stride = f" /{layer['stride']}" if layer["stride"] > 1 else ""
     return f"{layer['kernel']}x{layer['kernel']} {layer['channels']}{stride}"

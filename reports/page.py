@@ -1,4 +1,4 @@
-"""Pages that stand alone: one HTML file with its pictures in it, to be read without scripts and without a network."""
+"""Self-contained pages: one HTML file with embedded pictures, readable without scripts and without a network."""
 
 import base64
 import html
@@ -41,23 +41,23 @@ summary { cursor: pointer; color: #2a5db0; margin: 10px 0; }
 
 
 class Fact(NamedTuple):
-    """A number, or a few words, at the head of a page, and what it is."""
+    """A number or a few words at the top of a page, and its name."""
 
     name: str
     value: str
 
 
 def escape(text):
-    """Text as HTML."""
+    """Escapes text for HTML."""
     return html.escape(str(text))
 
 
 def page(title, subtitle, facts, sections):
-    """A whole page.
+    """A complete page.
 
     Args:
       title, subtitle: Text.
-      facts: Facts that stand first.
+      facts: A Fact for each box at the top.
       sections: HTML of each section, as `section` makes it.
 
     Returns:
@@ -88,7 +88,7 @@ def paragraph(text, quiet=False):
 
 
 def folded(summary, *parts):
-    """Parts that show when their summary is clicked; without scripts."""
+    """Parts that are shown when their summary is clicked; needs no script."""
     return f"<details><summary>{escape(summary)}</summary>\n{''.join(parts)}</details>\n"
 
 
@@ -97,9 +97,9 @@ def table(columns, rows, numbers=(), whole=False):
 
     Args:
       columns: A heading for each column.
-      rows: Rows of cells, text or numbers; numbers of a column come formatted.
-      numbers: Indices of columns that are set to the right.
-      whole: Whether no cell is wrapped, so that a wide table is scrolled.
+      rows: Rows of cells, text or numbers; numbers that need a format come as text.
+      numbers: Indices of right-aligned columns.
+      whole: Whether cells are never wrapped, so that a wide table scrolls.
     """
 
     def cells(tag, row):
@@ -113,7 +113,7 @@ def table(columns, rows, numbers=(), whole=False):
 
 
 def figure(png, text, caption="", kind=""):
-    """A picture of PNG bytes, embedded; `text` says in words what it shows."""
+    """An embedded picture from PNG bytes; `text` says in words what it shows."""
     data = base64.b64encode(png).decode("ascii")
     caption = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f'<figure><img class="{kind}" alt="{escape(text)}" src="data:image/png;base64,{data}">{caption}</figure>\n'

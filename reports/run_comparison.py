@@ -1,9 +1,9 @@
-"""The error rates of several runs in one figure, and their last and best in a table.
+"""Draws the error rates of several runs in one figure, and prints their last and best in a table.
 
     python -m reports.run_comparison runs/plain_20 runs/plain_56 runs/resnet_20 runs/resnet_56 --output=errors.png
 
-Thin lines are errors on the training images as they passed (augmented, and by a network that was still moving), bold
-ones those of the evaluations: the form of figure 6 of arXiv:1512.03385.
+As in figure 6 of arXiv:1512.03385, thin lines are training errors and bold lines are evaluation errors. A training
+error is measured on the augmented images of the steps, while the network was still changing.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from command_line import UserError
 from reports import page
 from reports.drawing import BLUE, GREEN, GREY, ORANGE, RED, new_figure, png
 
-_POINTS = 120  # Of a training curve: means over stretches of log lines.
+_POINTS = 120  # Points of a training curve; each is a mean over consecutive log lines.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +27,20 @@ class ComparisonConfig:
     """Draws the errors of several runs, and prints a table of them."""
 
     folders: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
-    """Folders of runs."""
+    """Folders of the runs."""
     output: pathlib.Path = pathlib.Path("errors.png")
-    """File for the figure."""
+    """File to write the figure to."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What is drawn of a run.
+    """The data of a run that is drawn.
 
     Attributes:
-      name: Its folder's.
+      name: Name of its folder.
       train: Epoch and error, in percent, of each log line: float [lines, 2].
-      evaluations: The same of each evaluation.
-      count: Images of an evaluation.
+      evaluations: The same for each evaluation.
+      count: Number of images in an evaluation.
     """
 
     name: str
@@ -69,14 +69,14 @@ def read(folder):
     """Reads a run's folder; returns a Run.
 
     Raises:
-      UserError: If it is no run, or has not been evaluated yet.
+      UserError: If it is not a run, or has not been evaluated yet.
     """
     from training import curves, run_description
 
     numbers, rows = run_description.read(folder), curves.read(folder)
     train = [row for row in rows if row["kind"] == curves.TRAIN]
     evaluations = [row for row in rows if row["kind"] == curves.EVALUATION]
-    # Errors on two splits are no curve; a run that was taken up again may have gone over to another.
+    # Errors on two splits make no curve, and a resumed run may have switched to another split.
     evaluations = [row for row in evaluations if row.get("split") == evaluations[-1].get("split")]
     if not numbers or not train or not evaluations:
         raise UserError(f"{folder} holds no run that was evaluated: expected curves.jsonl with both kinds of rows")
@@ -88,7 +88,7 @@ def read(folder):
 
 
 def figure(runs):
-    """The errors of Runs by epoch, as PNG bytes."""
+    """Draws the errors of Runs by epoch; returns PNG bytes."""
     drawn, axes = new_figure(7.4, 4.4)
     for run, color in zip(runs, itertools.cycle((BLUE, RED, GREEN, ORANGE, GREY)), strict=False):
         parts = np.array_split(run.train, min(_POINTS, len(run.train)))

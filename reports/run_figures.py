@@ -1,4 +1,4 @@
-"""The figures of a run: loss, accuracy, learning rate and time, by the rows of its curves."""
+"""The figures of a run, from the rows of its curves: loss, accuracy, learning rate and time."""
 
 import itertools
 
@@ -57,7 +57,7 @@ def rate_figure(train, steps_per_epoch):
 
 
 def time_figure(train, seconds):
-    """Where the time of a run went, and its pace by step.
+    """Where the time of a run went, and its images per second by step.
 
     Args:
       train: As in `loss_figure`.
@@ -79,7 +79,7 @@ def time_figure(train, seconds):
 
 
 def _draw_train(axes, rows, name, color, label):
-    """Draws a curve of the training; returns its values."""
+    """Draws a training curve; returns its values."""
     steps = np.array([row["step"] for row in rows], float)
     values = np.array([row[name] for row in rows], float)
     if len(rows) > _MOST_POINTS:
@@ -108,7 +108,7 @@ def _draw_evaluations(axes, rows, name, color, label, linestyle="-", marker="o")
 
 
 def _dots(rows):
-    """A line of few points needs them seen."""
+    """A line with few points shows them as dots."""
     return {"marker": "o", "markersize": 2.5} if len(rows) < 40 else {}
 
 

@@ -1,4 +1,4 @@
-"""The page of a run, made of the files in its folder alone: `python -m reports.run_report runs/digits-resnet_v2_50`."""
+"""The page of a run, made only from files in its folder: `python -m reports.run_report runs/digits-resnet_v2_50`."""
 
 import dataclasses
 import pathlib
@@ -42,7 +42,7 @@ def write(folder):
         parts.append(page.section("evaluation", "Evaluation", page.paragraph("The network has not been scored yet.")))
     parts += [_flags_section(described["training"]), _environment_section(numbers)]
     write_figures(folder, figures)
-    for name in _FIGURES:  # Of an earlier report, which had mistakes to show.
+    for name in _FIGURES:  # Left by an earlier report, which had mistakes to show.
         if name not in figures:
             (folder / FIGURES / name).unlink(missing_ok=True)
     flags = described["training"]
@@ -53,7 +53,7 @@ def write(folder):
 
 
 def _state(rows, noted, numbers, flags):
-    """How far the run is, in words."""
+    """The progress of the run, in words."""
     step = max([row["step"] for row in rows] + [noted["step"] if noted else 0])
     total = numbers.get("total_steps", step)
     epochs = f" ({step / numbers['steps_per_epoch']:.1f} epochs)" if numbers else ""
@@ -191,7 +191,7 @@ def _flat(value):
 
 @dataclasses.dataclass(frozen=True)
 class RunReportConfig:
-    """Writes the page and the figures of a run anew, into its folder."""
+    """Writes the page and the figures of a run again, into its folder."""
 
     folder: Annotated[pathlib.Path, tyro.conf.Positional]
     """Folder of the run."""

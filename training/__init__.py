@@ -1,1 +1,1 @@
-"""Training and evaluation of the networks: schedules, the optimizer, the step, the loop, the exact evaluation."""
+"""Training and evaluation of the networks: schedules, optimizers, the step, the loop, exact evaluation."""

@@ -14,14 +14,15 @@ from nets.checkpoints import AVERAGE
 class MovingAverages(tf.Module):
     """average += (1 - decay) * (variable - average), for weights and for batch norm's statistics.
 
-    As Slim does, the first steps take the lower decay (1 + step) / (10 + step), so that the start is soon forgotten.
+    As in Slim, the first steps use the lower decay (1 + step) / (10 + step), so that the initial values are soon
+    forgotten.
 
     Attributes:
       variables_by_name: The averages by their names in a checkpoint, <variable>/ExponentialMovingAverage.
     """
 
     def __init__(self, variables_by_name, decay):
-        """Makes an average of each variable, which begins with the variable; call it in the scope of the strategy."""
+        """Makes an average of each variable, initialized with its value; call it in the scope of the strategy."""
         super().__init__()
         self._decay = decay
         self._strategy = tf.distribute.get_strategy()
@@ -32,22 +33,22 @@ class MovingAverages(tf.Module):
         }
 
     def update(self, step):
-        """Moves the averages; called in a replica after the variables have moved; step is the int64 count before."""
+        """Updates the averages, in a replica, after the variables; step is the int64 count before the update."""
         steps = tf.cast(step, tf.float32)
         weight = 1.0 - tf.minimum(self._decay, (1.0 + steps) / (10.0 + steps))
         for variable, average in self._pairs(trainable=False):
-            # Statistics are each replica's own.
+            # Each replica has its own statistics.
             average.assign_sub(weight * (average - variable))
         tf.distribute.get_replica_context().merge_call(self._update_mirrored, args=(weight,))
 
     def start(self):
-        """Sets each average to its variable, as at the start of a run; not in a replica."""
+        """Sets each average to its variable, as at the start of a run; not called in a replica."""
         for average, variable in zip(self._averages, self._variables, strict=True):
             average.assign(tf.convert_to_tensor(variable))
 
     @contextlib.contextmanager
     def in_place(self):
-        """A context in which the variables hold the averages, on every device; after it all is as before."""
+        """A context in which the variables hold the averages, on every device; restores them afterwards."""
         rows = [
             (variable, average)
             for mirrored in zip(self._variables, self._averages, strict=True)

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, kept in a folder of its own, whatever becomes of the others."""
+"""The best checkpoint of a run, kept in its own folder when others are deleted."""
 
 import contextlib
 import json
@@ -20,28 +20,28 @@ _BETTER = {
 
 
 def read(run_folder):
-    """What best.json says of the best checkpoint: its name, step, split, metric, value, scores; None without one."""
+    """What best.json says about the best checkpoint: its name, step, split, metric, value, scores; None without one."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         return json.loads((pathlib.Path(run_folder) / FOLDER / DESCRIPTION).read_text(encoding="utf-8"))
     return None
 
 
 def keep(run_folder, prefix, step, result, metric, split):
-    """Keeps a checkpoint if it is better than the best so far on this split; of equal ones the earlier stays.
+    """Keeps a checkpoint if it is better than the best so far on this split; if they are equal, the earlier one stays.
 
-    The files are linked, or copied where the disk has no links, so that deleting the run's own does not touch them. The
-    folder is one that the evaluator and all other tools take: it has a model.json and a state file.
+    The files are linked, or copied if the disk has no links, so that deleting the run's own does not affect them. The
+    evaluator and all other tools accept the folder, because it has a model.json and a state file.
 
     Args:
       run_folder: The run's folder.
       prefix: The checkpoint.
       step: Its step.
-      result: What `Evaluator.evaluate` says of it.
+      result: The result of `Evaluator.evaluate` for it.
       metric: "top_1", "top_5" or "cross_entropy".
-      split: The split that was evaluated; scores of two splits are not compared, and the latest split counts.
+      split: The split that was evaluated. Scores on different splits are not compared; the latest split counts.
 
     Returns:
-      Whether it is the best now; one that is deleted meanwhile, where this is not the run's own process, is not.
+      Whether it is the best now; False if it was deleted meanwhile, which can happen outside the run's own process.
     """
     prefix, folder = pathlib.Path(prefix), pathlib.Path(run_folder) / FOLDER
     best = read(run_folder)
@@ -49,7 +49,7 @@ def keep(run_folder, prefix, step, result, metric, split):
     if comparable and not _BETTER[metric](result[metric], best["value"]):
         return False
     folder.mkdir(exist_ok=True)
-    # The index last: what lacks it is no checkpoint.
+    # The index goes last: without it, the files are not a checkpoint.
     files = sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda path: path.suffix == ".index")
     try:
         for path in files:
@@ -58,7 +58,7 @@ def keep(run_folder, prefix, step, result, metric, split):
         files = []
     if not files:
         return False
-    with contextlib.suppress(FileNotFoundError):  # Of a run that this trainer did not make.
+    with contextlib.suppress(FileNotFoundError):  # Missing if another trainer made the run.
         shutil.copyfile(prefix.parent / checkpoints.DESCRIPTION, folder / checkpoints.DESCRIPTION)
     tf.compat.v1.train.update_checkpoint_state(os.path.abspath(folder), prefix.name, [prefix.name])
     scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
@@ -71,7 +71,7 @@ def keep(run_folder, prefix, step, result, metric, split):
 
 
 def forget(run_folder):
-    """Lets the next checkpoint be the best, for where the one that is kept is of a run whose others are gone."""
+    """Makes the next checkpoint the best, for when the kept one is from a run whose other checkpoints are gone."""
     (pathlib.Path(run_folder) / FOLDER / DESCRIPTION).unlink(missing_ok=True)
 
 

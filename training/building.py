@@ -1,4 +1,4 @@
-"""The parts of a run, made of its flags: network, optimizer, step."""
+"""Makes the parts of a run from its flags: network, optimizer, step."""
 
 from nets import nets_factory
 from training import averages, devices, fine_tuning, optimizers
@@ -11,8 +11,8 @@ def make_model(config, num_classes, channels, settings):
     Args:
       config: A resolved TrainConfig.
       num_classes: Classes of the data set.
-      channels: Of the images.
-      settings: Settings of `create_model` that a checkpoint brings and no flag of ours decides; {} for none.
+      channels: Channels of the images.
+      settings: Settings of `create_model` from a checkpoint, for what no flag decides; {} for none.
     """
     ours = {
         "model_name": config.model_name,
@@ -34,7 +34,7 @@ def make_step(config, model, schedule, strategy):
     Args:
       config: A resolved TrainConfig.
       model: A SlimModel made in the scope of `strategy`.
-      schedule: From the step to the rate.
+      schedule: A function from the step to the learning rate.
       strategy: A tf.distribute strategy.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What is checked of the trainer's flags before anything is made of them."""
+"""Checks of the trainer's flags, before they are used."""
 
 import math
 
@@ -68,7 +68,7 @@ _UNDER_1 = (
 
 
 _MOMENTUM, _ADAM = ("momentum", "lars"), ("adam", "adamw")
-# What only some schedules and rules heed: of which choices of a flag each flag is.
+# Flags that only some schedules or optimizers use: {choosing flag: {flag: its choices that use it}}.
 HEEDED_BY = {
     "learning_rate_decay_type": {
         "learning_rate_decay_factor": ("step", "exponential"),
@@ -150,7 +150,7 @@ def check_resolved(config):
     """Checks the numbers of a resolved config.
 
     Raises:
-      UserError: If one is out of its range; the message names the flag.
+      UserError: If a number is out of its range; the message names the flag.
     """
     for name in _AT_LEAST_1:
         _check(config, name, lambda value: value >= 1, "at least 1")

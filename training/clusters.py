@@ -1,4 +1,4 @@
-"""The processes of a run on several machines, as the flags or TF_CONFIG name them."""
+"""The processes of a run on several machines, as named by the flags or TF_CONFIG."""
 
 import json
 import os
@@ -11,10 +11,10 @@ class Cluster(NamedTuple):
     """The processes of a run, seen from one of them.
 
     Attributes:
-      workers: HOST:PORT of each worker, the chief's first; () in a run of one process.
-      servers: HOST:PORT of each parameter server; () in a run without.
-      job: What this process is: "worker", the chief too, or "ps".
-      index: Its place among these.
+      workers: HOST:PORT of each worker, the chief first; () in a run of one process.
+      servers: HOST:PORT of each parameter server; () in a run without them.
+      job: Role of this process: "worker" (also for the chief) or "ps".
+      index: Its place among the processes of this role.
     """
 
     workers: tuple[str, ...] = ()
@@ -35,10 +35,10 @@ def find_cluster(config):
       config: A TrainConfig.
 
     Returns:
-      A Cluster; of one process where nothing names more.
+      A Cluster; of one process if nothing names more.
 
     Raises:
-      UserError: If they contradict each other or themselves.
+      UserError: If they are wrong or contradict each other.
     """
     if config.worker_hosts is not None:
         cluster = _of_flags(config)
@@ -67,7 +67,7 @@ def _of_flags(config):
 
 
 def _of_tf_config():
-    """What TF_CONFIG says; one process without it."""
+    """The Cluster of TF_CONFIG; one process without it."""
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
         cluster, task = config.get("cluster", {}), config.get("task", {})
@@ -95,7 +95,7 @@ def _of_tf_config():
 
 
 def _check(cluster, sources):
-    """Checks a Cluster; `sources` are what a message is to name for each job."""
+    """Checks a Cluster; `sources` says for each job where its addresses come from, for messages."""
     of_jobs = {"worker": (cluster.workers, "worker"), "ps": (cluster.servers, "parameter server")}
     for job, (addresses, name) in of_jobs.items():
         for address in addresses:

@@ -1,4 +1,4 @@
-"""The flags of the trainer, and what they become once the data set and the network have had their say."""
+"""The flags of the trainer, and how the data set and the network fill in those that are not given."""
 
 import dataclasses
 import os
@@ -12,56 +12,56 @@ from training import checks
 class TrainConfig:
     """Trains a residual network on TFRecords; without flags, on the embedded digits.
 
-    The same command again goes on from the newest checkpoint of its folder. A default of None is the data set's own
-    (data/catalog.py), or the general one named with the flag.
+    The same command again resumes from the newest checkpoint in its folder. A default of None is the data set's own
+    (data/catalog.py), or else the general one in parentheses.
     """
 
     recipe: str | None = None
-    """File of flags: the name of one in recipes/, or a path that ends in .toml; flags beside it come first."""
+    """File of flags: a name in recipes/, or a path that ends in .toml; flags on the command line override it."""
     model_name: str = "resnet_v2_50"
     """Network; an unknown name lists the known ones."""
     network_arguments: tuple[str, ...] | None = None
-    """Arguments of its function as NAME=VALUE, such as shortcut_connections=False (the function's defaults)."""
+    """Arguments of the network function as NAME=VALUE, such as shortcut_connections=False (its own defaults)."""
     dataset_name: str | None = None
-    """Data set: digits when neither name nor folder is given."""
+    """Data set (digits if neither name nor folder is given)."""
     dataset_dir: str | None = None
     """Folder with TFRecords and their dataset.json."""
     dataset_split_name: str | None = None
     """Split to train on (train)."""
     eval_split_name: str | None = None
-    """Split to evaluate on (validation or test, as the data set has it)."""
+    """Split to evaluate on (validation or test, whichever the data set has)."""
     train_dir: pathlib.Path | None = None
-    """Folder of checkpoints and curves (runs/DATASET-MODEL)."""
+    """Folder for checkpoints and curves (runs/DATASET-MODEL)."""
     checkpoint_path: str | None = None
-    """Checkpoint to begin with, ours or Slim's: a folder (its newest) or one checkpoint (None: begin at random)."""
+    """Checkpoint to start from, ours or Slim's: a folder (its newest) or one checkpoint (None: random weights)."""
     checkpoint_exclude_scopes: str | None = None
-    """Scopes of it to leave out, apart by commas."""
+    """Scopes to initialize instead of restoring, separated by commas."""
     trainable_scopes: str | None = None
-    """Scopes to train, apart by commas; all else is frozen (all, or with --fine_tune the last layer)."""
+    """Scopes to train, separated by commas; the rest is frozen (all, or with --fine_tune the last layer)."""
     ignore_missing_vars: bool = False
-    """Begin anew what the checkpoint lacks, in place of an error."""
+    """Initialize what the checkpoint lacks, instead of raising an error."""
     fine_tune: bool = False
-    """Train a new last layer and what --trainable_scopes names, and freeze all else of the checkpoint."""
+    """Train a new last layer and what --trainable_scopes names; freeze the rest of the checkpoint."""
     update_frozen_batch_norm: bool = False
-    """Let norms of frozen scopes use the batch and move their averages, as Slim did."""
+    """Let norms in frozen scopes use batch statistics and update their moving averages, as Slim did."""
     preprocessing_name: str | None = None
     """Preprocessing (the network's own)."""
     train_image_size: int | None = None
     """Height and width of the images fed to the network, in pixels (the network's own)."""
     labels_offset: int = 0
-    """Taken off each label; 1 leaves out the background class of Slim's ImageNet records."""
+    """Subtracted from each label; 1 leaves out the background class of Slim's ImageNet records."""
     use_grayscale: bool = False
-    """Turn images grey, and make a network of one input channel."""
+    """Convert images to grayscale and build a network with one input channel."""
     rand_augment_layers: int = 0
     """Operations that RandAugment draws for each image; 0 for none."""
     rand_augment_magnitude: float = 9.0
     """How strong RandAugment's operations are, 0 to 30."""
     random_erasing: float = 0.0
-    """Share of images of which a rectangle is erased."""
+    """Probability of erasing a rectangle of an image."""
     mixup_alpha: float = 0.0
     """Mix each image with another, weights from Beta(alpha, alpha); 0 for no mixup."""
     cutmix_alpha: float = 0.0
-    """Put a rectangle of another image into each, areas from Beta(alpha, alpha); 0 for no cutmix."""
+    """Paste a rectangle of another image into each, areas from Beta(alpha, alpha); 0 for no cutmix."""
     synthetic_num_images: int = 1024
     """Images in each split of --dataset_name=synthetic."""
     synthetic_num_classes: int = 1000
@@ -71,35 +71,35 @@ class TrainConfig:
     data_service_address: str | None = None
     """grpc://HOST:PORT of a tf.data service whose workers read and preprocess; see data/service.py."""
     batch_size: int | None = None
-    """Images of a step over all devices (32)."""
+    """Global batch size: images per step over all devices (32)."""
     gradient_accumulation_steps: int = 1
-    """Parts that a step's images pass the network in, one after the other, to save memory."""
+    """Split each step into this many parts, run one after the other, to save memory."""
     max_number_of_steps: int | None = None
-    """Steps of the whole run; takes precedence over --num_epochs."""
+    """Total steps of the run; takes precedence over --num_epochs."""
     num_epochs: float | None = None
-    """Epochs of the whole run (90)."""
+    """Total epochs of the run (90)."""
     learning_rate: float | None = None
-    """Rate after warm-up (0.01)."""
+    """Learning rate after warm-up (0.01)."""
     base_batch_size: int | None = None
-    """Batch that the rates are meant for: they grow in proportion to --batch_size (None: as given)."""
+    """Batch size that the rates are meant for; they scale linearly with --batch_size (None: as given)."""
     learning_rate_decay_type: Literal["constant", "fixed", "step", "exponential", "polynomial", "cosine"] | None = None
-    """Schedule (cosine). fixed is Slim's name of constant."""
+    """Schedule (cosine). fixed is Slim's name for constant."""
     learning_rate_decay_factor: float | None = None
-    """What a drop multiplies the rate by (step 0.1, exponential 0.94)."""
+    """Factor that each drop multiplies the rate by (step 0.1, exponential 0.94)."""
     num_epochs_per_decay: float | None = None
-    """Epochs between two drops of the exponential schedule (2)."""
+    """Epochs between drops of the exponential schedule (2)."""
     num_steps_per_decay: int | None = None
     """The same in steps."""
     num_images_per_decay: int | None = None
     """The same in images."""
     learning_rate_decay_epochs: tuple[float, ...] | None = None
-    """Epochs of the drops of the step schedule (a third, two thirds and eight ninths of the run)."""
+    """Epochs at which the step schedule drops (a third, two thirds and eight ninths of the run)."""
     learning_rate_decay_steps: tuple[int, ...] | None = None
     """The same in steps."""
     learning_rate_decay_images: tuple[int, ...] | None = None
     """The same in images."""
     end_learning_rate: float = 0.0
-    """Rate at the end of polynomial and cosine."""
+    """Final rate of polynomial and cosine."""
     warmup_epochs: float | None = None
     """Epochs in which the rate rises from 0 (0)."""
     warmup_steps: int | None = None
@@ -109,29 +109,29 @@ class TrainConfig:
     optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "adamw", "adagrad", "adadelta", "ftrl", "lars"] = (
         "momentum"
     )
-    """How gradients move the weights."""
+    """Optimizer."""
     momentum: float = 0.9
-    """Of momentum and lars."""
+    """Momentum of momentum and lars."""
     nesterov: bool = False
-    """Nesterov's form of momentum and lars."""
+    """Use Nesterov momentum in momentum and lars."""
     opt_epsilon: float | None = None
-    """Keeps adam, adamw and adadelta (1e-08) and rmsprop (1, as Slim) from dividing by zero."""
+    """Keeps adam, adamw and adadelta (1e-08) and rmsprop (1, as in Slim) from dividing by zero."""
     adam_beta1: float = 0.9
-    """Weight of the past in the mean of adam and adamw."""
+    """Decay of the mean of gradients in adam and adamw."""
     adam_beta2: float = 0.999
-    """Weight of the past in the mean square of adam and adamw."""
+    """Decay of the mean of squared gradients in adam and adamw."""
     rmsprop_momentum: float = 0.9
     """Momentum of rmsprop."""
     rmsprop_decay: float = 0.9
-    """Weight of the past in the mean square of rmsprop."""
+    """Decay of the mean of squared gradients in rmsprop."""
     adadelta_rho: float = 0.95
-    """Weight of the past in the mean squares of adadelta."""
+    """Decay of the means of squares in adadelta."""
     adagrad_initial_accumulator_value: float = 0.1
-    """Where adagrad's sum of squares begins."""
+    """Initial value of adagrad's sum of squares."""
     ftrl_learning_rate_power: float = -0.5
-    """Power of ftrl's sum of squares."""
+    """Exponent of ftrl's sum of squares."""
     ftrl_initial_accumulator_value: float = 0.1
-    """Where ftrl's sum of squares begins."""
+    """Initial value of ftrl's sum of squares."""
     ftrl_l1: float = 0.0
     """L1 penalty of ftrl."""
     ftrl_l2: float = 0.0
@@ -139,68 +139,68 @@ class TrainConfig:
     lars_eta: float = 0.001
     """Trust coefficient of lars."""
     clip_gradient_norm: float | None = None
-    """Longest gradient, over all variables, before it is shortened (None: any)."""
+    """Clip the global norm of all gradients to this value (None: no clipping)."""
     weight_decay: float | None = None
-    """Decay of the weights of convolutions (0.0001)."""
+    """Weight decay of the convolutions (0.0001)."""
     weight_decay_kind: Literal["l2", "decoupled"] | None = None
-    """l2 adds it to the loss, decoupled takes it off the weights (l2; adamw: decoupled)."""
+    """l2 adds decay to the loss, decoupled subtracts it from the weights (l2; adamw: decoupled)."""
     decay_norm_and_bias: bool = False
-    """Decay gamma, beta and biases too."""
+    """Also decay gamma, beta and biases."""
     moving_average_decay: float | None = None
-    """Weight of the past in averages of all variables, which are then evaluated; such as 0.9999 (None: none)."""
+    """Decay of moving averages of all variables, such as 0.9999; these are evaluated (None: no averages)."""
     label_smoothing: float | None = None
     """Part of a label's probability spread over all classes (0)."""
     batch_norm_decay: float | None = None
-    """Weight of the past in batch norm's moving averages (0.997, which needs thousands of steps)."""
+    """Decay of batch norm's moving averages (0.997, which needs thousands of steps)."""
     zero_gamma: bool = False
-    """Start the last norm of each v1 unit with gamma 0."""
+    """Initialize gamma of the last norm in each v1 unit to 0."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Dtype of the activations; auto takes bfloat16 or float16 where the machine is faster in it."""
+    """Dtype of the activations; auto picks bfloat16 or float16 where the machine is faster in it."""
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "parameter_server"] = "auto"
-    """Over what a batch is divided: several workers, several GPUs, or nothing; with parameter servers each worker takes
-    batches of its own. auto sees what there is."""
+    """How to divide a batch: among several workers, among several GPUs, or not at all. With parameter servers each
+    worker takes its own batches. auto picks by what there is."""
     num_gpus: int | None = None
-    """GPUs that this process takes (all)."""
+    """GPUs that this process uses (all)."""
     worker_hosts: str | None = None
-    """HOST:PORT of every worker, apart by commas, the chief's first (those of TF_CONFIG, or one process)."""
+    """HOST:PORT of every worker, separated by commas, the chief first (those of TF_CONFIG, or one process)."""
     ps_hosts: str | None = None
-    """HOST:PORT of every parameter server, apart by commas; the first worker then deals out steps, and does none."""
+    """HOST:PORT of every parameter server, separated by commas; the first worker then hands out steps and runs none."""
     job_name: Literal["worker", "ps"] = "worker"
-    """What this process is: a worker, the chief too, or a parameter server."""
+    """Role of this process: worker (also for the chief) or parameter server."""
     task_index: int | None = None
-    """Place of this process among the workers, or among the parameter servers, from 0."""
+    """Index of this process among the workers, or among the parameter servers, from 0."""
     shard_policy: Literal["data", "file"] = "data"
-    """How workers share records: by data each reads all and takes its part of each batch, which is then the same on any
-    number of workers; by file each reads files of its own alone."""
+    """How workers share records. data: each reads all and takes its part of each batch, so batches are the same on any
+    number of workers. file: each reads only its own files."""
     worker_timeout_secs: float = 300.0
     """How long to wait for the other workers at the start."""
     max_restarts: int = 0
-    """How often to start this worker again when it is killed or another is lost or stopped."""
+    """How often to restart this worker when it is killed, or when another is lost or stopped."""
     sync_batch_norm: bool = False
-    """Let batch norm take its statistics over all devices in training, not over each one's part of the batch."""
+    """In training, compute batch norm's statistics over all devices, not over each device's part of the batch."""
     seed: int = 0
-    """Seed of weights, order and augmentation."""
+    """Seed for weights, record order and augmentation."""
     eval_every_epochs: float | None = None
-    """Epochs between two evaluations (1); 0 for one at the end only."""
+    """Epochs between evaluations (1); 0 evaluates only at the end."""
     eval_every_steps: int | None = None
     """The same in steps."""
     best_metric: Literal["top_1", "top_5", "cross_entropy", "none"] = "top_1"
-    """What the checkpoint in the folder best/ is best in; none keeps no such folder."""
+    """Metric that selects the checkpoint kept in the folder best/; none keeps no such folder."""
     stop_at_top_1: float | None = None
-    """Share of right answers in an evaluation at which the run ends early (None: never)."""
+    """Evaluation top-1, as a fraction, at which the run ends early (None: never)."""
     recalibrate_batch_norm: int = 0
-    """Training images on which batch norm's statistics are measured anew after the last step; 0 for none. A run that
-    has ended without is taken up for it by the same command with this flag. Not with --stop_at_top_1."""
+    """Training images on which to measure batch norm's statistics again after the last step; 0 for none. To recalibrate
+    a run that ended without, repeat its command with this flag. Not with --stop_at_top_1."""
     log_every_n_steps: int = 10
-    """Steps between two log lines and two points of the curves."""
+    """Steps between log lines, and between points of the curves."""
     save_interval_secs: float = 600.0
-    """Seconds between two checkpoints; each evaluation and the end of the run save too."""
+    """Seconds between checkpoints; each evaluation and the end of the run also save one."""
     keep_checkpoints: int = 5
-    """Checkpoints kept."""
+    """Newest checkpoints to keep."""
     profile_steps: tuple[int, int] | None = None
-    """First and last step that TensorFlow's profiler traces, for TensorBoard, such as 20 25."""
+    """First and last step to trace with TensorFlow's profiler, for TensorBoard, such as 20 25."""
     json: pathlib.Path | None = None
-    """File that gets the result as JSON."""
+    """File to write the result to, as JSON."""
 
 
 GENERAL = {
@@ -216,7 +216,7 @@ GENERAL = {
     "eval_every_epochs": 1.0,
 }
 
-# What may differ between the workers of a run.
+# Flags that may differ between the workers of a run.
 OF_ONE_WORKER = (
     "train_dir",
     "num_gpus",
@@ -228,7 +228,7 @@ OF_ONE_WORKER = (
     "json",
 )
 
-# What may differ between a run and its resumption; anything else would make it another run.
+# Flags that a resumed run may change; a change of any other flag would make it a different run.
 RESUMABLE = {
     "recipe",
     "eval_split_name",
@@ -242,7 +242,7 @@ RESUMABLE = {
     "log_every_n_steps",
     "save_interval_secs",
     "keep_checkpoints",
-    # The batches are the same wherever they are made, and however many share them; of files, same_run sees to it.
+    # Batches are the same wherever they are made and however many share them; same_run checks --shard_policy=file.
     "strategy",
     *OF_ONE_WORKER,
     "worker_hosts",
@@ -254,15 +254,15 @@ RESUMABLE = {
 
 
 def resolve(config, dataset, network):
-    """Fills in what the flags left open.
+    """Fills in the flags that were not given.
 
     Args:
       config: A TrainConfig.
-      dataset: A catalog.Dataset; its row's recipe comes before the general defaults.
+      dataset: A catalog.Dataset; its row's recipe takes precedence over the general defaults.
       network: A row of nets_factory.NETWORKS.
 
     Returns:
-      A TrainConfig in which None means what its flag says of it.
+      A TrainConfig in which None means what its flag's help says.
 
     Raises:
       UserError: If a number is out of its range, or flags contradict each other; the message names them.
@@ -287,7 +287,7 @@ def resolve(config, dataset, network):
     )
     for name in ("dataset_dir", "checkpoint_path"):
         if getattr(resolved, name) is not None:
-            # model.json records it, and whoever reads that may stand in another folder.
+            # model.json records the path, and its reader may run in another working directory.
             resolved = dataclasses.replace(resolved, **{name: os.path.abspath(getattr(resolved, name))})
     if resolved.learning_rate_decay_factor is None:
         factor = 0.1 if resolved.learning_rate_decay_type == "step" else 0.94
@@ -300,15 +300,15 @@ def differences(before, now):
     """Compares a run's recorded flags with those of its resumption.
 
     Args:
-      before: The dict that `to_json` made of the run.
+      before: The dict that `to_json` made for the run.
       now: A resolved TrainConfig.
 
     Returns:
-      A text for each flag that may not differ and does, such as "--batch_size was 32, is 64".
+      A text for each flag that differs but must not, such as "--batch_size was 32, is 64".
     """
-    # A flag that the run knew nothing of did what its default does now; what None became then is not on record.
+    # A run older than a flag behaved as its default does now; how it resolved a default of None is not on record.
     known = {name: value for name, value in to_json(TrainConfig()).items() if value is not None} | before
-    if known["precision"] == "auto":  # So older versions recorded it; what it came to is not on record.
+    if known["precision"] == "auto":  # Recorded by older versions; what it resolved to is not on record.
         del known["precision"]
     return [
         f"--{name} was {known[name]}, is {value}"
@@ -318,7 +318,7 @@ def differences(before, now):
 
 
 def from_json(recorded):
-    """The TrainConfig that `to_json` made this dict of; a flag that is younger has its default."""
+    """The TrainConfig that `to_json` made this dict from; a newer flag has its default."""
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     return TrainConfig(
         **{

@@ -1,4 +1,4 @@
-"""The curves of a run as lines of JSON, which outlive the process: a run that is taken up again has one curve."""
+"""The curves of a run as lines of JSON, which outlive the process: a resumed run has one continuous curve."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ TRAIN, EVALUATION = "train", "evaluation"
 def read(folder):
     """The rows of a run's folder, a list of dicts in the order of writing; [] without the file.
 
-    Of a network that was scored once more, with norms measured anew, the last row counts.
+    If a network was scored again after recalibrating batch norm, the last row counts.
 
     Rows of kind "train" hold the means over the last `steps` steps: step, steps, loss, cross_entropy, top_1,
     learning_rate, images_per_second (None when not known). Rows of kind "evaluation" hold step, split, count, top_1,
@@ -24,21 +24,21 @@ def read(folder):
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:  # Cut off by the end of a process.
+            except ValueError:  # Cut off when a process ended.
                 break
             rows[_key(row)] = row
     return list(rows.values())
 
 
 class Curves:
-    """Writes the rows of one process; steps that are done once more are written once."""
+    """Writes the rows of one process; steps that are repeated are written once."""
 
     def __init__(self, folder, first_step):
-        """Takes up the file of a run's folder.
+        """Continues the file in a run's folder.
 
         Args:
           folder: The run's folder.
-          first_step: Steps done before. Rows past it are of steps that a killed process did and could not save.
+          first_step: Steps done before. Rows past it are from steps that a killed process did but could not save.
         """
         self._path = pathlib.Path(folder) / FILE
         rows = [row for row in read(folder) if row["step"] <= first_step]
@@ -49,17 +49,17 @@ class Curves:
                 part.write_text(text, encoding="utf-8")
 
     def add_training(self, step, measured):
-        """Adds a row of a meter.Measured."""
+        """Adds a row from a meter.Measured."""
         pace, seconds = measured.images_per_second, measured.seconds
         self._add(TRAIN, step, steps=measured.steps, **measured.metrics, images_per_second=pace, seconds=seconds)
 
     def add_evaluation(self, step, split, result, seconds):
-        """Adds a row of what `Evaluator.evaluate` gave, and of `Meter.take_seconds`."""
+        """Adds a row from the results of `Evaluator.evaluate` and `Meter.take_seconds`."""
         scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
         self._add(EVALUATION, step, split=split, **scores, seconds=seconds)
 
     def _add(self, kind, step, **values):
-        """Adds a row, unless the run has it already, as where its last network is scored once more."""
+        """Adds a row unless the run has it already, as when its last network is scored again."""
         row = {"kind": kind, "step": step, **values}
         held = self._held.get(_key(row))
         if held and (kind == TRAIN or held | {"seconds": row["seconds"]} == row):

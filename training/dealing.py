@@ -1,4 +1,4 @@
-"""Training steps that are dealt out to the workers of parameter servers."""
+"""Hands out training steps to the workers of a run with parameter servers."""
 
 import contextlib
 import queue
@@ -11,14 +11,14 @@ import tensorflow as tf
 from command_line import UserError
 
 _BETWEEN_FETCHES_SECS = 0.2
-# Steps dealt out to each worker: one that it is at, and one that waits for whoever is done first.
+# Steps handed out per worker: one in progress, and one that waits for the first worker that is free.
 _STEPS_A_WORKER = 2
-# How long no step may be done before it is told, and how long one may still take after a stop.
+# How long no step may finish before a warning, and how long one may still take after a stop.
 _PATIENCE_SECS = 120.0
 
 
 def make_dealer(step, source, workers, stop):
-    """Makes a Dealer of a run.
+    """Makes the Dealer of a run.
 
     Args:
       step: A step.TrainStep made under the workers' strategy.
@@ -34,18 +34,18 @@ def make_dealer(step, source, workers, stop):
 
 
 class Dealer:
-    """Deals out training steps to workers."""
+    """Hands out training steps to workers."""
 
     def __init__(self, coordinator, next_step, batches, global_step, most, stop):
-        """Makes it of its parts.
+        """Makes it from its parts.
 
         Args:
           coordinator: A tf.distribute.coordinator.ClusterCoordinator.
-          next_step: A function of a worker's batches to the metrics of a step; runs on that worker.
+          next_step: A function from a worker's batches to the metrics of a step; runs on that worker.
           batches: An iterator of the coordinator, one for each worker.
           global_step: The variable that counts steps.
-          most: Steps that are dealt out at once.
-          stop: True once no more are to be.
+          most: Steps that are handed out at a time.
+          stop: True once no more are to be handed out.
         """
         self._coordinator = coordinator
         self._next_step = next_step
@@ -55,37 +55,37 @@ class Dealer:
         self._stop = stop
 
     def run(self, first_step, last_step, is_late):
-        """Deals out steps; no more after a stop, and one where it is late from the first.
+        """Hands out steps: none after a stop, and only one if it is late from the start.
 
         Args:
           first_step: Steps done before.
-          last_step: Steps that may be done in all.
-          is_late: A function: whether the chief wants to save by the clock.
+          last_step: Steps that may be done in total.
+          is_late: A function that tells whether the chief is due to save by the clock.
 
         Yields:
-          The metrics of each, as `TrainStep.step` gives them, as they are done; when it ends, all are that began.
+          The metrics of each step, as from `TrainStep.step`, when it is done. At the end, all started steps are done.
 
         Raises:
-          UserError: If none is done in a long time after a stop.
+          UserError: If no step finishes for a long time after a stop.
         """
         dealt, at_work, is_over, results = first_step, 0, False, queue.SimpleQueue()
         while True:
             while dealt < last_step and at_work < self._most and not is_over:
-                # One at least: what is late may be so again at once.
+                # At least one step: a run that is late may be late again at once.
                 is_over = bool(self._stop) or (dealt > first_step and is_late())
                 if not is_over:
                     value = self._coordinator.schedule(self._next_step, args=(self._batches,))
-                    # To wait for it would be to wait for the slowest worker.
+                    # Waiting for it here would mean waiting for the slowest worker.
                     threading.Thread(target=_fetch, args=(value, results), daemon=True).start()
                     dealt, at_work = dealt + 1, at_work + 1
             if not at_work:
-                # A worker that dies may have moved the weights, and its step is done anew all the same.
+                # A worker that died may have updated the weights although its step was repeated.
                 self._global_step.assign(dealt)
                 return
             result = self._next_result(results)
             at_work -= 1
             if isinstance(result, tf.errors.CancelledError):
-                self._coordinator.join()  # Another step failed, and this says how.
+                self._coordinator.join()  # Another step failed; this raises its error.
             if isinstance(result, BaseException):
                 raise result
             yield result
@@ -93,7 +93,7 @@ class Dealer:
     def _next_result(self, results):
         since, is_told = time.monotonic(), False
         while True:
-            # In short waits, which a second Ctrl-C ends.
+            # In short waits, so that a second Ctrl-C can end them.
             with contextlib.suppress(queue.Empty):
                 return results.get(timeout=1.0)
             if time.monotonic() - since > _PATIENCE_SECS:
@@ -109,13 +109,13 @@ class Dealer:
 
 
 def _fetch(value, results):
-    """Puts what a step gave, or the error that it ended with, among the results."""
+    """Puts the result of a step, or the error that it ended with, into the results."""
     give_up = time.monotonic() + _PATIENCE_SECS
     while True:
         try:
             results.put(value.fetch())
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-            # Its worker died when it had done it, and another does it anew.
+            # Its worker died after doing it, and another repeats it.
             if "/job:ps" not in error.message and time.monotonic() < give_up:
                 time.sleep(_BETWEEN_FETCHES_SECS)
                 continue

@@ -1,4 +1,4 @@
-"""The one place that looks at the machine: precision and distribution strategy are chosen from its devices."""
+"""Chooses precision and distribution strategy from the machine's devices."""
 
 import tensorflow as tf
 
@@ -10,7 +10,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def resolve_precision(precision):
-    """Turns `auto` into the precision that pays on this machine.
+    """Turns `auto` into the precision that pays off on this machine.
 
     Args:
       precision: One of PRECISIONS.
@@ -32,7 +32,7 @@ def resolve_precision(precision):
 
 
 def make_strategy(config, workers, flags):
-    """Makes the tf.distribute strategy of a run, and connects its workers; called before TensorFlow does anything.
+    """Makes the tf.distribute strategy of a run and connects its workers; called before TensorFlow does anything.
 
     Args:
       config: A TrainConfig.
@@ -40,11 +40,11 @@ def make_strategy(config, workers, flags):
       flags: As in `meeting.meet`.
 
     Returns:
-      Of --strategy=auto: parameter_server where there are servers, multi_worker where workers are several, else
-      mirrored over several GPUs, else one device.
+      The strategy. --strategy=auto means parameter_server if there are servers, multi_worker if there are several
+      workers, else mirrored if there are several GPUs, else one device.
 
     Raises:
-      UserError: If the machine has not what the flags ask for, or a worker does not come.
+      UserError: If the machine lacks what the flags ask for, or a worker does not come.
     """
     gpus = _take_gpus(config.num_gpus)
     kind = config.strategy
@@ -74,14 +74,14 @@ def make_strategy(config, workers, flags):
 
 
 def images_at_once(config, strategy):
-    """The images that one device holds at a time, in training as in evaluation.
+    """The images that one device processes at a time, in training and evaluation.
 
     Args:
       config: A resolved TrainConfig.
       strategy: As `make_strategy` makes it.
 
     Raises:
-      UserError: If a batch cannot be divided so.
+      UserError: If a batch cannot be divided evenly.
     """
     replicas, parts = strategy.num_replicas_in_sync, config.gradient_accumulation_steps
     own, left = divmod(config.batch_size, replicas)
@@ -120,7 +120,7 @@ def scoring_devices(precision, strategy, workers):
 
 
 def distribute(strategy, workers, batches):
-    """An iterable of what each device of this process gets of its batches.
+    """An iterable of each device's part of the batches of this process.
 
     Args:
       strategy: As `make_strategy` makes it.
@@ -129,7 +129,7 @@ def distribute(strategy, workers, batches):
     """
     local_replicas = strategy.num_replicas_in_sync // workers.count
     if local_replicas == 1 and not tf.config.get_visible_devices("GPU"):
-        # They are where they are wanted; the iterator that the strategy would make has a tuner, see records._finish.
+        # They are where they are needed; the iterator that the strategy would make has a tuner, see records._finish.
         return batches
     if workers.count == 1:
         return strategy.experimental_distribute_dataset(batches)
@@ -139,13 +139,13 @@ def distribute(strategy, workers, batches):
 
     if local_replicas > 1:
         batches = batches.map(split, deterministic=True).unbatch()
-    # Of a stream that may end, TensorFlow would ask every worker at every step whether it has.
+    # If a stream might end, TensorFlow would ask every worker at every step whether it has ended.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return strategy.distribute_datasets_from_function(lambda context: endless)
 
 
 def _take_gpus(count):
-    """The first `count` GPUs (None for all), the others hidden; a list of physical devices."""
+    """Hides all but the first `count` GPUs (None for all); returns those, a list of physical devices."""
     gpus = tf.config.list_physical_devices("GPU")
     if count is None:
         return gpus
@@ -157,7 +157,7 @@ def _take_gpus(count):
 
 
 def _connect(config, workers, flags):
-    # What auto comes to on this machine must be so on all.
+    # What auto resolves to must be the same on all machines.
     flags = flags | {"precision": resolve_precision(config.precision)}
     meeting.meet(workers, flags, config.worker_timeout_secs)
     cluster = tf.train.ClusterSpec({"worker": list(workers.addresses)})

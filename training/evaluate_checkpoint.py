@@ -1,4 +1,4 @@
-"""A checkpoint scored on a split: what `eval_image_classifier.py` runs."""
+"""Scores a checkpoint on a split: what `eval_image_classifier.py` runs."""
 
 import contextlib
 import dataclasses
@@ -11,15 +11,16 @@ from command_line import UserError
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Scores a checkpoint: every record of a split once.
+    """Scores a checkpoint on every record of a split, once each.
 
-    What is left out comes from the model.json beside the checkpoint; what contradicts it is done with a warning.
+    Flags left out come from the model.json beside the checkpoint. One that contradicts it is followed with a warning,
+    but another --model_name is an error.
     """
 
     checkpoint_path: pathlib.Path
     """Folder of a run (its newest checkpoint), or one checkpoint."""
     dataset_name: str | None = None
-    """Data set; None for the one that the network was trained on."""
+    """Data set; None for the one the network was trained on."""
     dataset_dir: str | None = None
     """Folder with TFRecords and their dataset.json."""
     synthetic_num_images: int | None = None
@@ -29,7 +30,7 @@ class EvalConfig:
     dataset_split_name: str | None = None
     """Split; None for the data set's own evaluation split."""
     batch_size: int = 100
-    """Images of a step; the result does not depend on it."""
+    """Images per batch; the result does not depend on it."""
     model_name: str | None = None
     """Network, for a checkpoint without model.json."""
     preprocessing_name: str | None = None
@@ -37,25 +38,25 @@ class EvalConfig:
     eval_image_size: int | None = None
     """Height and width of the images fed to the network, in pixels."""
     labels_offset: int | None = None
-    """Taken off each label."""
+    """Subtracted from each label."""
     moving_averages: bool | None = None
-    """Score the moving averages of the weights; None for wherever the checkpoint holds them."""
+    """Score the moving averages of the weights; None to score them if the checkpoint holds them."""
     recalibrate_batch_norm: int = 0
-    """Training images on which batch norm's statistics are measured anew before scoring; 0 for none."""
+    """Training images on which to measure batch norm's statistics again before scoring; 0 for none."""
     watch: bool = False
-    """Score each checkpoint of a run's folder once, as it comes, until the run is at its end."""
+    """Score each checkpoint in a run's folder once, as it appears, until the run ends."""
     watch_timeout_secs: float = 3600.0
-    """Seconds without a new checkpoint after which watching ends."""
+    """Seconds without a new checkpoint after which --watch ends."""
     eval_dir: pathlib.Path | None = None
-    """Folder of what watching found, as lines of JSON and as curves (eval_SPLIT in the run's folder)."""
+    """Folder for the results of --watch, as lines of JSON and as curves (eval_SPLIT in the run's folder)."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Dtype of the activations."""
     json: pathlib.Path | None = None
-    """File that gets the result as JSON."""
+    """File to write the result to, as JSON."""
     predictions: pathlib.Path | None = None
-    """CSV file that gets a row for each record: record, label, predicted, probability, top_5."""
+    """CSV file with a row for each record: record, label, predicted, probability, top_5."""
     report: pathlib.Path | None = None
-    """Page that shows what was found: FILE.html, or a folder for report.html and the figures as PNG."""
+    """Page with the results: FILE.html, or a folder for report.html and the figures as PNG."""
 
 
 def evaluate_checkpoint(config, show=lambda text: None):
@@ -63,14 +64,14 @@ def evaluate_checkpoint(config, show=lambda text: None):
 
     Args:
       config: An EvalConfig.
-      show: Called with lines about what is scored on what.
+      show: Called with lines that say what is scored, and on which data.
 
     Returns:
       The dict of `Evaluator.evaluate`, and checkpoint, model_name, dataset, split, preprocessing, image_size,
       labels_offset, precision.
 
     Raises:
-      UserError: If a flag, the checkpoint or the data is bad, or they do not fit each other.
+      UserError: If a flag, the checkpoint or the data is bad, or they do not fit together.
     """
     from nets import checkpoints
 
@@ -83,16 +84,16 @@ def evaluate_checkpoint(config, show=lambda text: None):
 
 
 class Scorer:
-    """Scores checkpoints of one network on one split; made once, it traces the network once.
+    """Scores checkpoints of one network on one split, tracing the network only once.
 
     Attributes:
       split: The split.
-      best_metric: What the run that is scored calls best.
-      how: JSON-able; checkpoints that were scored with an equal one can be compared.
+      best_metric: The metric of the run's best checkpoint.
+      how: JSON-able; checkpoints scored with equal ones can be compared.
     """
 
     def __init__(self, config, prefix, show=lambda text: None):
-        """Opens what the flags and the description beside a checkpoint name.
+        """Opens the network and data that the flags and a checkpoint's model.json name.
 
         Args:
           config: An EvalConfig.
@@ -138,7 +139,7 @@ class Scorer:
         }
 
     def score(self, prefix):
-        """Scores a checkpoint; returns the dict of `evaluate_checkpoint`."""
+        """Scores a checkpoint and returns the dict of `evaluate_checkpoint`."""
         from data import records
         from training.evaluation import PredictionsFile
         from training.mistakes import Mistakes
@@ -186,7 +187,7 @@ class Scorer:
         return result
 
     def _recalibrate(self, prefix):
-        """Measures batch norm's statistics anew on the training batches that would come next."""
+        """Measures batch norm's statistics again, on the training batches that would come next."""
         from data import records
         from nets import checkpoints
         from training import fine_tuning, recalibration
@@ -199,13 +200,13 @@ class Scorer:
                 f"{prefix} says how it was trained; leave the flag out"
             )
         dataset, threads = self._dataset, self._config.dataset_num_private_threads
-        # What is scored counts, where flags of the evaluator say otherwise than those of the training.
+        # Where the evaluator's flags differ from those of the training, the evaluator's hold.
         flags = dataclasses.replace(
             from_json(self._described["training"]),
             preprocessing_name=self._family.name,
             train_image_size=self._size,
             labels_offset=self._described["labels_offset"],
-            # Its machines may have gone with the run; the batches are the same without.
+            # The service may be gone since the run ended; the batches are the same without it.
             data_service_address=None,
             dataset_num_private_threads=threads,
         )
@@ -235,7 +236,7 @@ def _check_numbers(config):
 
 
 def _open_data(config, described):
-    """The data set that is scored; a synthetic one is drawn to fit the network."""
+    """The data set to score on; a synthetic one is drawn to fit the network."""
     from data import catalog, synthetic
     from nets import nets_factory
 
@@ -250,7 +251,7 @@ def _open_data(config, described):
 
 
 def _describe(config, prefix):
-    """What is scored and how: model.json's word, where no flag says otherwise; a flag that contradicts it warns."""
+    """What to score and how, from the flags and then model.json; a flag that contradicts model.json draws a warning."""
     from nets import checkpoints, nets_factory
 
     if config.model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
@@ -279,7 +280,7 @@ def _describe(config, prefix):
         "network": description["network"],
         "training": training,
         "label_names": description["label_names"],
-        # With the name go the numbers that were recorded with it; another name brings its own.
+        # The recorded numbers belong to the recorded name; another preprocessing brings its own.
         "preprocessing": recorded
         if name == recorded["name"]
         else {"name": name, "channels": description["network"].get("input_channels", 3)},
@@ -298,7 +299,7 @@ def _prefer(flag, given, recorded):
 
 
 def _settings(described, dataset):
-    """The network's settings and a name for each class; an error where data set and network differ in classes."""
+    """The network's settings and a name for each class; an error if the data set's classes do not fit the network."""
     offset = described["labels_offset"]
     names = list(dataset.class_names[offset:])
     settings = {"num_classes": len(names), **described["network"]}

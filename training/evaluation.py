@@ -15,14 +15,14 @@ from whole_files import drop, part_of, put_in_place
 
 
 class Predictions(NamedTuple):
-    """What a network says of each image of a batch; NumPy arrays over the batch.
+    """A network's predictions for each image of a batch; NumPy arrays over the batch.
 
     Attributes:
       labels: int [batch].
-      top_5: int [batch, min(5, classes)], the most probable classes, best first; of equal ones the lower class.
+      top_5: int [batch, min(5, classes)], the most probable classes, best first; at ties the lower class first.
       probability: float [batch], of the best class.
       cross_entropy: float [batch], in nats.
-      images: float [batch, height, width, channels], what was scored; a tensor.
+      images: float [batch, height, width, channels], the scored images; a tensor.
     """
 
     labels: np.ndarray
@@ -33,13 +33,13 @@ class Predictions(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What was counted of images; the sum of the tallies of parts of a split is that of the whole.
+    """Counts over images; the tallies of the parts of a split add up to that of the whole.
 
     Attributes:
       confusion: int64 [classes, classes], rows: label, columns: predicted.
       hits_5: Images whose label is among the 5 most probable classes.
-      cross_entropy: Summed, in nats.
-      not_finite: Images to which the network's answers are not finite.
+      cross_entropy: Sum over the images, in nats.
+      not_finite: Images for which the network's output is not finite.
     """
 
     confusion: np.ndarray
@@ -48,7 +48,7 @@ class Tally(NamedTuple):
     not_finite: int
 
     def scores(self, class_names):
-        """As `Evaluator.evaluate` returns them, and raises."""
+        """Returns and raises what `Evaluator.evaluate` does."""
         count = int(self.confusion.sum())
         if not count:
             raise UserError("no images to evaluate: the split is empty")
@@ -68,7 +68,7 @@ class Tally(NamedTuple):
 
 
 class Evaluator:
-    """Scores a model; made once and called again, it traces the network once on each device."""
+    """Scores a model; over repeated calls, it traces the network only once on each device."""
 
     def __init__(self, model, devices=(), precision=None):
         """Makes it for a network.
@@ -89,7 +89,7 @@ class Evaluator:
         self._give_weights()
         batches = iter(batches)
         while turn := list(itertools.islice(batches, len(self._scorers))):
-            # All devices are at work before one of them is waited for.
+            # Starts all devices before waiting for one of them.
             scored = [scorer(*batch) for scorer, batch in zip(self._scorers, turn, strict=False)]
             for values, (images, _) in zip(scored, turn, strict=True):
                 yield Predictions(*(value.numpy() for value in values), images)
@@ -112,7 +112,7 @@ class Evaluator:
         return self.tally(batches, len(class_names), on_batch).scores(class_names)
 
     def tally(self, batches, classes, on_batch=None):
-        """As `evaluate`, but counts only; a Tally."""
+        """As `evaluate`, but only counts; returns a Tally."""
         confusion = np.zeros([classes, classes], np.int64)
         hits_5, cross_entropy = 0, []
         for batch in self.predictions(batches):
@@ -121,11 +121,11 @@ class Evaluator:
             cross_entropy.extend(batch.cross_entropy.tolist())
             if on_batch is not None:
                 on_batch(batch)
-        # fsum: the mean must not depend on how the records fell into batches.
+        # fsum, because the mean must not depend on how the records were batched.
         return Tally(confusion, hits_5, math.fsum(cross_entropy), int(np.count_nonzero(~np.isfinite(cross_entropy))))
 
     def _give_weights(self):
-        """Gives the copies the model's values: a moving statistic is the mean over all devices, read once."""
+        """Gives the model's values to the copies; a moving statistic is the mean over all devices, read only once."""
         copies = [network for _, network in self._networks if network is not self._model]
         for name, variable in self._model.variables_by_name.items() if copies else ():
             value = tf.convert_to_tensor(variable)
@@ -160,7 +160,7 @@ class PredictionsFile:
     """A CSV file with a row for each record: record, label, predicted, probability, top_5.
 
     A context manager; the file gets its name when the body ends without an error. `record` counts from 0 in file order;
-    top_5 lists class ids, best first, apart by blanks.
+    top_5 lists class ids, best first, separated by spaces.
     """
 
     def __init__(self, path):
@@ -169,7 +169,7 @@ class PredictionsFile:
         self._record = 0
 
     def __enter__(self):
-        # Nothing is made yet: a Ctrl-C before the body is entered would leave it behind.
+        # No file is made yet: a Ctrl-C before the body is entered would leave it behind.
         self._file = None
         return self
 
@@ -184,7 +184,7 @@ class PredictionsFile:
         if self._file is None:
             self._open()
         for label, top_5, probability in zip(batch.labels, batch.top_5, batch.probability, strict=True):
-            # Nine digits give a float32 back exactly.
+            # Nine digits restore a float32 exactly.
             ids = " ".join(map(str, top_5))
             self._writer.writerow([self._record, label, top_5[0], f"{probability:.9g}", ids])
             self._record += 1
@@ -202,7 +202,7 @@ class PredictionsFile:
 
 
 def describe(result):
-    """The lines that a person reads of a result of `Evaluator.evaluate`."""
+    """A result of `Evaluator.evaluate` as lines for a person to read."""
     return (
         f"{result['count']} images scored once each\n"
         f"top-1 {result['top_1']:.4f}   top-5 {result['top_5']:.4f}   cross-entropy {result['cross_entropy']:.4f}"

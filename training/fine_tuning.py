@@ -1,6 +1,6 @@
-"""Training that begins with a checkpoint's weights: what is restored, what begins anew, what is frozen.
+"""Training that starts from a checkpoint's weights: what is restored, newly initialized and frozen.
 
-Scopes are prefixes of variable names, apart by commas, as in Slim. A norm whose scope is frozen keeps its statistics
+Scopes are prefixes of variable names, separated by commas, as in Slim. A norm in a frozen scope keeps its statistics
 and normalizes by them, since weights that were trained with them fit no others.
 """
 
@@ -15,7 +15,7 @@ _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def check(config):
-    """Raises a UserError for flags that do nothing without another, or undo it."""
+    """Raises a UserError for flags that need --checkpoint_path, or that would undo it."""
     if config.checkpoint_path is not None and config.optimizer == "ftrl":
         raise UserError(
             "--optimizer=ftrl computes weights from sums that begin at 0, so that those of --checkpoint_path would be "
@@ -33,10 +33,10 @@ def head_scope(model):
 
 
 def trained_scopes(config, model):
-    """The prefixes of what is trained; None for all.
+    """The scopes to train, as prefixes; None for all.
 
     Raises:
-      UserError: If one matches no variable.
+      UserError: If a scope matches no variable.
     """
     head = (head_scope(model),) if config.fine_tune else ()
     if config.trainable_scopes is None:
@@ -48,7 +48,7 @@ def trainable_variables(config, model):
     """The variables to train, by name.
 
     Raises:
-      UserError: If the scopes hold none.
+      UserError: If there are none.
     """
     scopes = trained_scopes(config, model)
     chosen = {
@@ -62,7 +62,7 @@ def trainable_variables(config, model):
 
 
 def mode_of_norms(config, model):
-    """What the norms are told in training: True, or a function from a norm's scope to whether it uses the batch."""
+    """What norms get as `training`: True, or a function from a norm's scope to whether it uses the batch."""
     scopes = trained_scopes(config, model)
     if scopes is None or config.update_frozen_batch_norm:
         return True
@@ -70,14 +70,15 @@ def mode_of_norms(config, model):
 
 
 def source_description(config):
-    """What the source's model.json says of network and preprocessing, {} without one; warns of another preprocessing.
+    """What the source's model.json says about network and preprocessing; warns if this run has another preprocessing.
 
     Returns:
       A dict: "network", settings of `nets_factory.create_model`; "preprocessing", its name and numbers as
-      `preprocessing.from_settings` takes them, where this run's has that name and as many channels.
+      `preprocessing.from_settings` takes them, if this run's has the same name and number of channels. {} without a
+      model.json.
 
     Raises:
-      UserError: If there is no checkpoint there, or it is one of another network.
+      UserError: If there is no checkpoint, or it is from another network.
     """
     if config.checkpoint_path is None:
         return {}
@@ -104,7 +105,7 @@ def source_description(config):
 
 
 def restore(config, model, folder):
-    """Restores what the flags ask for, weights and statistics, and writes the names of all into the run's folder.
+    """Restores the weights and statistics that the flags ask for, and lists every variable in the run's folder.
 
     Args:
       config: A resolved TrainConfig with a checkpoint_path.
@@ -112,16 +113,16 @@ def restore(config, model, folder):
       folder: The run's folder, which gets REPORT.
 
     Returns:
-      A line of counts, with the scopes of what was not restored or stays as it is.
+      A line of counts, with the scopes of what was not restored or is frozen.
 
     Raises:
-      UserError: If the checkpoint lacks a variable or has another shape of it; the message names the flag that helps.
+      UserError: If the checkpoint lacks a variable or has it in another shape; the message names the flag that helps.
     """
     prefix = checkpoints.find(config.checkpoint_path)
     shapes = checkpoints.reader(prefix).get_variable_to_shape_map()
     variables = model.variables_by_name
     averages = checkpoints.names_with_averages(prefix, variables)
-    # What is restored is what was evaluated there.
+    # Restores what was evaluated there: averages, if it has any.
     names = averages or {name: name for name in variables}
     excluded = _excluded(config, model)
     wanted = [name for name in variables if not name.startswith(excluded)]
@@ -161,7 +162,7 @@ def restore(config, model, folder):
 
 
 def _counted(names, variables=(), most=6):
-    """How many, and in which scopes, or which slots of variables: "3 (resnet_v1_50/logits, Momentum)"."""
+    """How many, and in which scopes or, for slots of variables, of which kind: "3 (resnet_v1_50/logits, Momentum)"."""
     slots = {name: name.rpartition("/")[2] for name in names if name.rpartition("/")[0] in variables}
     scopes = list(dict.fromkeys(slots.get(name) or "/".join(name.split("/")[:2]) for name in names))
     listed = ", ".join(scopes[:most]) + (f" and {len(scopes) - most} more" if len(scopes) > most else "")
@@ -169,7 +170,7 @@ def _counted(names, variables=(), most=6):
 
 
 def _excluded(config, model):
-    """The prefixes of what begins anew; a tuple."""
+    """The prefixes of what is newly initialized, a tuple."""
     scopes = () if config.checkpoint_exclude_scopes is None else _scopes(config, "checkpoint_exclude_scopes", model)
     return scopes + ((head_scope(model),) if config.fine_tune else ())
 

@@ -1,4 +1,4 @@
-"""What a training run is fed: its data set, its preprocessing, and the batches that they give."""
+"""The input of a training run: its data set, its preprocessing, and the resulting batches."""
 
 import dataclasses
 import sys
@@ -13,12 +13,12 @@ from data.preprocessing.augmentation import Augmentation
 from training.workers import Workers
 
 _ALONE = Workers()
-# Of the records of the worker that has most: who has fewer sees its own more often.
+# Of the records of the worker that has most: one with fewer sees its own more often.
 _LEAST_SHARE = 0.9
 
 
 def open_data(config, network):
-    """Opens the data set that the flags name, or draws it.
+    """Opens the data set that the flags name, or draws a synthetic one.
 
     Args:
       config: A TrainConfig, resolved or not.
@@ -39,22 +39,22 @@ class Input:
     """The batches of a run.
 
     Attributes:
-      settings: What model.json records of the preprocessing.
+      settings: What model.json records about the preprocessing.
     """
 
     def __init__(self, config, dataset, recorded=None, workers=_ALONE):
-        """Looks everything up, so that wrong names come out before anything is made.
+        """Looks everything up, so that wrong names are reported before anything is made.
 
         Args:
           config: A resolved TrainConfig.
           dataset: A catalog.Dataset.
-          recorded: The settings of the run that this one goes on with, or begins with the weights of; None where the
-            flags alone decide.
-          workers: The workers.Workers of the run, all of which have to make one where files are divided.
+          recorded: The preprocessing settings of the run that is resumed, or whose weights this one starts from; None
+            if the flags alone decide.
+          workers: The workers.Workers of the run; if files are divided, all of them have to make an Input.
 
         Raises:
           UserError: If a name, a split or an address is wrong, or there are too few files to divide.
-          DataError: If a file that is to be divided is cut short, or all do not hold what dataset.json promises.
+          DataError: If a file that is to be divided is cut short, or their total differs from dataset.json.
         """
         self._config = config
         self._dataset = dataset
@@ -68,22 +68,22 @@ class Input:
         self._parts = {}
         if config.shard_policy == "file" and workers.count > 1 and not dataset.synthetic:
             self._divide(config.dataset_split_name)
-            # One pass at a time over what is small enough for few files can be made by all.
+            # A split in few files is small, so every worker can read all of it in each pass.
             if len(dataset.files(config.eval_split_name)) >= workers.count:
                 self._divide(config.eval_split_name)
 
     @property
     def channels(self):
-        """Of the network's input."""
+        """Channels of the network's input."""
         return self._family.channels
 
     def training_batches(self, first_step):
-        """As `records.training_batches`, from a step on: this worker's part of each batch."""
+        """As `records.training_batches` from a step on, but this worker's part of each batch."""
         config, workers, split = self._config, self._workers, self._config.dataset_split_name
         batch_size, seed, part = config.batch_size, config.seed, {"worker": workers.index, "num_workers": workers.count}
         if split in self._parts:
             batch_size, part = batch_size // workers.count, {}
-            # Images and epochs of two workers have the same numbers, and should not be drawn alike.
+            # Images and epochs have the same numbers on all workers, but should be drawn differently on each.
             seed = int(np.random.SeedSequence([seed, workers.index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         return records.training_batches(
             self._dataset_of(split),
@@ -100,17 +100,17 @@ class Input:
         )
 
     def batches_of_a_server_worker(self):
-        """As `records.training_batches`, of one of the workers of parameter servers: traced here, but made there."""
+        """As `records.training_batches`, for a worker of parameter servers: traced here, but run on the worker."""
         config = self._config
         return records.training_batches(
             self._dataset,
             config.dataset_split_name,
             self._training_preprocess(),
             config.batch_size,
-            # Drawn by each worker for itself: else all would take the same batches.
+            # Each worker draws its own seed; otherwise all would use the same batches.
             tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64),
             labels_offset=config.labels_offset,
-            # What would be held in memory would be sent from here.
+            # A split in memory would be sent from here.
             cached_bytes=0,
             num_private_threads=config.dataset_num_private_threads,
             mixing=Mixing(config.mixup_alpha, config.cutmix_alpha),
@@ -124,7 +124,7 @@ class Input:
         return preprocessing.Preprocess(self._family, size, size, is_training=True, augmentation=augmentation)
 
     def evaluation_batches(self, batch_size):
-        """As `records.evaluation_batches`: this worker's batches."""
+        """As `records.evaluation_batches`, but only this worker's batches."""
         config, workers, split = self._config, self._workers, self._config.eval_split_name
         size = config.train_image_size
         part = {} if split in self._parts else {"worker": workers.index, "num_workers": workers.count}
@@ -139,20 +139,20 @@ class Input:
         )
 
     def places(self, batch_size):
-        """Where this worker's evaluation batches stand: the number of its first record, and how many take turns."""
+        """Where this worker's evaluation batches lie: number of its first record, and how many workers take turns."""
         if self._config.eval_split_name in self._parts:
             return self._parts[self._config.eval_split_name][1], 1
         return self._workers.index * batch_size, self._workers.count
 
     def explain_errors(self, split):
-        """As `records.explain_errors`, of what this worker reads of a split."""
+        """As `records.explain_errors`, for what this worker reads of a split."""
         return records.explain_errors(self._dataset_of(split), split, self._config.labels_offset)
 
     def _dataset_of(self, split):
         return self._parts[split][0] if split in self._parts else self._dataset
 
     def _divide(self, split):
-        """Gives this worker files of its own: notes its part of the data set, and how many records come before it."""
+        """Gives this worker its own files: stores its part of the data set, and how many records come before it."""
         workers, dataset = self._workers, self._dataset
         if len(dataset.files(split)) < workers.count:
             raise UserError(
@@ -184,7 +184,7 @@ class Input:
         self._parts[split] = part, int(counts[: workers.index].sum())
 
     def _new_family(self):
-        """The family that the flags name; "cifar_mean" with the statistics of the training split."""
+        """The preprocessing family that the flags name; "cifar_mean" gets the statistics of the training split."""
         config = self._config
         family = preprocessing.find_family(config.preprocessing_name)
         if config.use_grayscale:

@@ -1,14 +1,14 @@
-"""Ctrl-C and SIGTERM as a request that is answered between two steps, or two batches of an evaluation."""
+"""Ctrl-C and SIGTERM as a request to stop, which takes effect between two steps or two evaluation batches."""
 
 import signal
 
 
 class Stopped(Exception):
-    """Leaves work that need not be finished."""
+    """Raised to leave work that need not be finished."""
 
 
 class StopRequest:
-    """Set once a signal came; a context manager. A second Ctrl-C stops at once, as Python does."""
+    """True once a signal came; a context manager. A second one stops at once, like Ctrl-C in Python."""
 
     def __init__(self):
         self.requested = False

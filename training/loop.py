@@ -31,17 +31,17 @@ from training.workers import find_workers
 
 
 class TrainResult(NamedTuple):
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-      step: Steps done in all.
-      total_steps: Steps of the run; more than `step` when it was interrupted, or was good enough early.
+      step: Steps done in total.
+      total_steps: Steps of the run; more than `step` if it was interrupted or reached --stop_at_top_1 early.
       finished: Whether nothing is left to do: all steps are done, or --stop_at_top_1 was reached.
       asked: Whether a signal to this process ended it, not one to another worker.
-      checkpoint: Prefix of the last checkpoint; None when the run was interrupted before its first step.
-      evaluation: The result of the evaluation after that step, as `Evaluator.evaluate`'s; None in an interrupted run.
-      images_per_second: Of the training steps of this process but the first, which traces the network; evaluation and
-        saving are not in it. None before the second step.
+      checkpoint: Prefix of the last checkpoint; None if the run was interrupted before its first step.
+      evaluation: The evaluation after that step, as `Evaluator.evaluate` returns it; None in an interrupted run.
+      images_per_second: Over this process's training steps except the first, which traces the network; excludes
+        evaluation and saving. None before the second step.
     """
 
     step: int
@@ -54,14 +54,14 @@ class TrainResult(NamedTuple):
 
 
 def train(config):
-    """Trains, or goes on training, as the config says.
+    """Trains a network, or resumes its training, as the config says.
 
     Args:
       config: A configs.TrainConfig.
 
     Returns:
-      A TrainResult. Its checkpoint holds the weights, the velocities and the step, and the step is the input position:
-      a run that was stopped and taken up again equals one that was not, bit for bit on a CPU.
+      A TrainResult. Its checkpoint holds the weights, the velocities and the step, which is also the input position. So
+      a run that was stopped and resumed equals one that was not, bit for bit on a CPU.
 
     Raises:
       UserError: If a flag, the data or a checkpoint is bad, or the loss is no longer finite.
@@ -76,7 +76,7 @@ def train(config):
     given, config = config, configs.resolve(config, dataset, network)
     for text in checks.warnings(given, config, workers.count) if workers.is_chief else ():
         print(f"warning: {text}", file=sys.stderr)
-    # On record is what it came to: taken up elsewhere, a run must not go on in another precision without a word.
+    # The resolved precision is recorded, so that a run resumed elsewhere does not silently switch to another one.
     config = dataclasses.replace(config, precision=devices.resolve_precision(config.precision))
     with workers.explain_losses():
         same_run.check_workers(workers, dataset, config)
@@ -92,7 +92,7 @@ def train(config):
             result = run.run()
         except UserError:
             if folder.is_ours and curves.read(folder.path):
-                _write_report(folder.path)  # Of a run that diverged it is wanted most.
+                _write_report(folder.path)  # A run that diverged needs its report most.
             raise
         if result.step and folder.is_ours:
             _write_report(folder.path)
@@ -101,7 +101,7 @@ def train(config):
 
 @contextlib.contextmanager
 def _place_of(workers, train_dir):
-    """The run's folder; for a worker that may not touch it, one that is soon gone."""
+    """The run's folder; for a worker that may not touch it, a temporary one."""
     if workers.is_chief:
         yield train_dir
     else:
@@ -110,7 +110,7 @@ def _place_of(workers, train_dir):
 
 
 def _write_report(folder):
-    """Writes the run's report; the run is what counts, whatever becomes of its report."""
+    """Writes the run's report; a failure only warns, because the run itself is what counts."""
     try:
         from reports import run_report
 
@@ -129,7 +129,7 @@ class _Run:
         self._workers = workers
         self._class_names = list(dataset.class_names[config.labels_offset :])
         self._image_count = dataset.num_records(config.dataset_split_name)
-        # Exact: in floats 15 epochs of 50,000 images in batches of 48 are a step more than they are.
+        # Exact: with floats, 15 epochs of 50,000 images in batches of 48 would get one step too many.
         self._steps_per_epoch = Fraction(self._image_count, config.batch_size)
         self._total_steps = config.max_number_of_steps or math.ceil(
             Fraction(str(config.num_epochs)) * self._steps_per_epoch
@@ -161,7 +161,7 @@ class _Run:
             checkpoints.write_description(folder.path, self._description())
 
     def run(self):
-        """Trains from where the folder stands to the end; returns a TrainResult."""
+        """Trains from the state in the folder to the end; returns a TrainResult."""
         first_step = int(self._step.global_step.numpy())
         meter = Meter(first_step, self._total_steps, self._config.batch_size)
         profile = Profile(self._config.profile_steps, self._total_steps, self._folder.path)
@@ -201,7 +201,7 @@ class _Run:
                 due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
                 stop, late = self._workers.agree(self._stop, is_late())
                 if due or late:
-                    if step != saved_step:  # No step may be done where a stop came first.
+                    if step != saved_step:  # A stop may have come before any step.
                         prefix = self._save(step, meter)
                     saved_step, saved_at = step, time.monotonic()
                 if due and not stop and evaluation is None:
@@ -221,12 +221,12 @@ class _Run:
                 progress.say(f"time {sum(meter.seconds.values()):.1f} s: {shares_text(meter.seconds, decimals=2)}")
         pace = meter.images_per_second_of_all
         self._folder.wait()
-        # The chief's folder holds it, whoever says so.
+        # The prefix is in the chief's folder, on every worker.
         prefix = self._workers.from_chief(lambda: prefix and str(prefix))
         return TrainResult(step, self._total_steps, finished, bool(self._stop), prefix, evaluation, pace)
 
     def _begin(self, first_step, progress):
-        """Says what begins, notes it in the folder, and takes up the curves."""
+        """Prints and records what begins, and continues the curves."""
         description = run_description.describe(
             self._model,
             first_step=first_step,
@@ -244,12 +244,12 @@ class _Run:
         self._curves = curves.Curves(self._folder.path, first_step)
 
     def _device_count(self):
-        """The devices that train."""
+        """The number of devices that train."""
         apart = len(self._workers.cluster.workers) - 1 if self._workers.cluster.servers else 1
         return self._strategy.num_replicas_in_sync * apart
 
     def _restore(self, before):
-        """Takes the values to begin with from a checkpoint, if there is one; a new run's line on what it took."""
+        """Restores from a checkpoint, if there is one; for a new run, returns a line that says what was restored."""
         if before:
             checkpoints.restore(self._folder.newest(), self._values)
         elif self._config.checkpoint_path is not None:
@@ -260,7 +260,7 @@ class _Run:
         return step >= self._total_steps or self._evaluation.is_good_enough(evaluation)
 
     def _is_to_be_scored_first(self, step):
-        """Whether a run goes on with an evaluation: that of its end, or one in which it was interrupted."""
+        """Whether a run continues with an evaluation: the one at its end, or one that was interrupted."""
         if step == 0 or step >= self._total_steps:
             return step > 0
         noted = self._folder.evaluation()
@@ -287,14 +287,14 @@ class _Run:
         return result
 
     def _recalibrate(self, meter, progress):
-        """Does what --recalibrate_batch_norm asks for; False where that is nothing, or when it was stopped."""
+        """Does what --recalibrate_batch_norm asks for; False if that is nothing, or if it was stopped."""
         if not self._config.recalibrate_batch_norm:
             return False
         meter.enter("evaluation")
         return self._evaluation.recalibrate(self._model, self._values, self._stepping.local_images(), progress)
 
     def _save(self, step, meter):
-        """Saves, but nothing that is spoilt: a run can always go on from the newest checkpoint of its folder."""
+        """Saves only finite values, so that a run can always resume from the newest checkpoint in its folder."""
         self._check_losses(step, meter)
         meter.enter("checkpoint")
         values = self._model.variables_by_name.values()
@@ -313,9 +313,9 @@ class _Run:
 
     def _diverged(self, finding, step):
         rate = float(self._schedule(tf.constant(step - 1, tf.int64)))
-        with contextlib.suppress(UserError):  # That the last one could not be written is not what ends the run.
+        with contextlib.suppress(UserError):  # A failure to write the last one is not what ends the run.
             self._folder.wait()
-        # Only the chief's folder holds some.
+        # Only the chief's folder holds checkpoints.
         newest = f"; last good checkpoint: {self._folder.newest() or 'none'}" if self._folder.is_ours else ""
         return UserError(
             f"{finding} at step {step}, learning rate {rate:.6g}; lower --learning_rate or warm up longer "
@@ -323,11 +323,11 @@ class _Run:
         )
 
     def _log(self, step, meter, progress):
-        self._check_losses(step, meter)  # On a device that is still at work this waits for its steps.
+        self._check_losses(step, meter)  # Waits for the steps of a device that is still running.
         progress.log(step, self._record(step, meter))
 
     def _record(self, step, meter):
-        """Adds the steps since the last log line, if there are any, to the curves; returns what was meter.Measured."""
+        """Adds the steps since the last log line, if any, to the curves; returns their meter.Measured."""
         if not meter.losses_since_log():
             return None
         meter.enter("summary")

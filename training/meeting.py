@@ -1,8 +1,8 @@
-"""How the workers of a run meet before TensorFlow connects them, since it would wait for a missing one without a word.
+"""Lets the workers of a run meet before TensorFlow connects them, since it would silently wait for a missing one.
 
-Each worker listens on its own address, as TensorFlow will. All but the chief call the chief's, say who they are and
-with which flags they were started, and wait for the answer: the chief lets all go at once, or tells all who is missing,
-does not fit, or cannot be reached where the others will look for it.
+Each worker listens on its own address, as TensorFlow will. All others call the chief, say who they are and with which
+flags they were started, and wait for the answer. The chief lets all go on at once, or tells all of them which worker is
+missing, does not fit, or cannot be reached at the address that the others will use.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _BETWEEN_CALLS_SECS = 0.2
 
 
 def meet(workers, flags, timeout_secs):
-    """Returns when every worker is there.
+    """Returns when every worker has come.
 
     Args:
       workers: A workers.Workers.
@@ -24,7 +24,7 @@ def meet(workers, flags, timeout_secs):
       timeout_secs: How long to wait.
 
     Raises:
-      UserError: If one did not come in time, by its address, or came with other flags or addresses.
+      UserError: If a worker did not come in time, or came with other flags or addresses; the message names it.
     """
     deadline = time.monotonic() + timeout_secs
     if workers.is_chief:
@@ -51,7 +51,7 @@ def _receive(workers, flags, deadline, timeout_secs):
                 caller = stack.enter_context(listener.accept()[0])
                 hello = _read(caller, min(10.0, left))
                 if not isinstance(hello, dict) or hello.keys() != {"index", "addresses", "flags"}:
-                    # Not one of ours, or one that died at once.
+                    # Not one of our workers, or one that died at once.
                     continue
                 callers.append(caller)
                 fault = _misfit(workers, flags, hello) or _unreachable(workers, hello["index"], min(10.0, left))
@@ -63,13 +63,13 @@ def _receive(workers, flags, deadline, timeout_secs):
 
 
 def _call(workers, flags, deadline, timeout_secs):
-    """The part of all others; returns what is wrong, or None."""
+    """The part of all other workers; returns what is wrong, or None."""
     hello = {"index": workers.index, "addresses": workers.addresses, "flags": flags}
     with listen(workers.addresses[workers.index], f"worker {workers.index}"):
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(OSError), connect(workers.addresses[0], left) as chief:
                 chief.sendall(json.dumps(hello).encode() + b"\n")
-                # The chief's own clock may have begun later; what it says is worth a little more time.
+                # The chief's clock may have started later; its answer is worth waiting a little longer.
                 answer = _read(chief, left + 5.0)
                 if answer is not None:
                     return answer["fault"]
@@ -81,13 +81,13 @@ def _call(workers, flags, deadline, timeout_secs):
 
 
 def listen(address, who, backlog=1):
-    """A socket that listens at an own address; TensorFlow, which comes after, would not say what is wrong with it.
+    """A socket that listens at this process's address; TensorFlow, which follows, would not say what is wrong with it.
 
     Raises:
-      UserError: If that cannot be, with the name `who` of this process.
+      UserError: If that fails; the message names this process as `who`.
     """
     host, _, port = address.rpartition(":")
-    # Of all of this machine's addresses: its name for the others may not be one of its own.
+    # On all of this machine's addresses: the name that others use for it may not be one of its own.
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
         return socket.create_server(("", int(port)), family=family, backlog=backlog)
@@ -96,7 +96,7 @@ def listen(address, who, backlog=1):
 
 
 def connect(address, timeout_secs):
-    """A socket connected with HOST:PORT; OSError if that is not answered."""
+    """A socket connected to HOST:PORT; OSError if nothing answers."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout_secs)
 
@@ -124,7 +124,7 @@ def _misfit(workers, flags, hello):
 
 
 def _read(connection, timeout_secs):
-    """One line of JSON, or None if what comes is something else or nothing."""
+    """Reads one line of JSON; None if something else or nothing comes."""
     connection.settimeout(timeout_secs)
     try:
         with connection.makefile("rb") as file:

@@ -4,20 +4,20 @@ import math
 import time
 from typing import NamedTuple
 
-# What the time of a run goes to: the first batch and step, which traces the network; waiting for batches; steps; log
-# lines and curves; checkpoints; evaluations (with batch norm's statistics measured anew).
+# Where the time of a run goes: the first batch and step, which traces the network; waiting for batches; steps; log
+# lines and curves; checkpoints; evaluations (including batch norm's recalibration).
 PHASES = ("start", "input", "step", "summary", "checkpoint", "evaluation")
 _OF_THE_PACE = ("input", "step", "summary")
 
 
 class Measured(NamedTuple):
-    """What `Meter.take` gives.
+    """What `Meter.take` returns.
 
     Attributes:
       steps: Steps since the last call.
-      metrics: Their means, by name; of the learning rate, the last.
-      images_per_second: Over the same steps; None as long as no step was timed.
-      seconds_left: Of the whole run at this pace; None likewise.
+      metrics: Their means, by name; for the learning rate, the last value.
+      images_per_second: Over the same steps; None while no step was timed.
+      seconds_left: Until the end of the run at this pace; None likewise.
       seconds: As `Meter.take_seconds`.
     """
 
@@ -31,8 +31,8 @@ class Measured(NamedTuple):
 class Meter:
     """Means of the metrics since the last log line, where the time went, and the pace of training.
 
-    The pace is without evaluations, checkpoints and the first step, which traces the network and takes many times as
-    long as the others.
+    The pace excludes evaluations, checkpoints and the first step, which traces the network and takes many times as long
+    as the others.
     """
 
     def __init__(self, first_step, total_steps, batch_size):
@@ -48,14 +48,14 @@ class Meter:
         self._phase, self._since = "start", time.monotonic()
 
     def enter(self, phase):
-        """From here on the time is that of a phase, one of PHASES."""
+        """Counts the time from here on towards a phase, one of PHASES."""
         now = time.monotonic()
         self._seconds[self._phase] += now - self._since
         self._since = now
         self._phase = phase if self._traced or phase not in _OF_THE_PACE else "start"
 
     def add(self, metrics):
-        """Adds the metrics of a step; their values are fetched when they are logged, so that steps need not wait."""
+        """Adds the metrics of a step; their values are fetched only for logging, so that steps need not wait."""
         self._metrics.append(metrics)
         if not self._traced:
             self._traced = True
@@ -66,7 +66,7 @@ class Meter:
         return [float(metrics["loss"]) for metrics in self._metrics]
 
     def forget_all_but(self, count):
-        """Keeps of the steps since the last call of `take` the first ones only."""
+        """Of the steps since the last call of `take`, keeps only the first `count`."""
         del self._metrics[count:]
 
     def take(self, step):
@@ -107,8 +107,8 @@ class Meter:
 
 
 def shares_text(seconds, decimals=0):
-    """The shares of phases, the largest first, such as "step 97 %, input 3 %"; those that round to nothing are left out
-    where no decimals are asked for."""
+    """The shares of phases, the largest first, such as "step 97 %, input 3 %"; without decimals, shares that round to
+    nothing are left out."""
     total = math.fsum(seconds.values()) or 1.0
     shares = sorted(((100 * value / total, phase) for phase, value in seconds.items()), reverse=True)
     least = 0.5 if decimals == 0 else 0.0

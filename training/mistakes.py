@@ -1,4 +1,4 @@
-"""The worst mistakes of an evaluation with their pictures, and the file that holds a run's last evaluation for them."""
+"""The worst mistakes of an evaluation with their pictures, and the file that holds a run's last evaluation."""
 
 import pathlib
 from typing import NamedTuple
@@ -18,13 +18,13 @@ class Mistake(NamedTuple):
     """A record that was taken for another class.
 
     Attributes:
-      record: Counts from 0 in file order.
+      record: Counted from 0 in file order.
       label: Its class.
       predicted: The most probable class.
-      probability: Of that class.
-      cross_entropy: In nats: how little the network thought of the label.
-      picture: uint8 [height, width, 3], what the network was fed, each image stretched to the full range
-        and no larger than 160 pixels.
+      probability: Probability of the predicted class.
+      cross_entropy: In nats: how improbable the network found the label.
+      picture: uint8 [height, width, 3], the network's input, each image stretched to the full range and no larger than
+        160 pixels.
     """
 
     record: int
@@ -36,7 +36,7 @@ class Mistake(NamedTuple):
 
 
 class Mistakes:
-    """Keeps the mistakes with the highest cross-entropy; of equal ones the earlier records."""
+    """Keeps the mistakes with the highest cross-entropy; at ties, the earlier records."""
 
     def __init__(self, most=_MOST, workers=None, first_record=0, turns=1):
         """Makes it for one evaluation.
@@ -44,8 +44,8 @@ class Mistakes:
         Args:
           most: How many to keep.
           workers: The workers.Workers that share the batches, each with a Mistakes; None for one process.
-          first_record: Number of the first record of this worker.
-          turns: How many workers take turns with the batches; 1 where this one's follow each other.
+          first_record: Number of this worker's first record.
+          turns: How many workers take turns with the batches; 1 if this worker's batches are consecutive.
         """
         self._most = most
         self._workers = workers if workers and workers.count > 1 else None
@@ -64,16 +64,16 @@ class Mistakes:
             record = self._next_record + int(index)
             numbers = batch.labels[index], batch.top_5[index, 0], batch.probability[index], batch.cross_entropy[index]
             self._worst.append(Mistake(record, *(number.item() for number in numbers), _picture(batch.images[index])))
-        # Stable, so that the earlier stay before the later.
+        # A stable sort, so that earlier records stay before later ones.
         self._worst = sorted(self._worst, key=lambda mistake: -mistake.cross_entropy)[: self._most]
         self._next_record += len(batch.labels) * self._turns
 
     def worst(self):
-        """A list of Mistake, the worst first; with workers, those of all of them, and all have to call it."""
+        """A list of Mistake, the worst first; with several workers, those of all, and every worker has to call it."""
         return self._worst_of_all() if self._workers else list(self._worst)
 
     def _worst_of_all(self):
-        """Sums the numbers, each worker's in a place of its own, then the pictures of those that they choose."""
+        """Sums the numbers, with each worker's in its own place, then the pictures of the mistakes they select."""
         own, count = self._workers.index, self._workers.count
         numbers = np.zeros([count, self._most, 1 + len(_FIELDS)])
         sizes = np.zeros([count, 3], np.int32)
@@ -131,7 +131,7 @@ def read(folder):
 
 
 def _picture(image):
-    """An image as the network was fed it, [height, width, 1 or 3], as one to look at."""
+    """Turns an image as fed to the network, [height, width, 1 or 3], into one to look at."""
     image = np.asarray(image, np.float64)
     low, high = image.min(), image.max()
     stretched = np.uint8(np.round((image - low) / ((high - low) or 1.0) * 255))

@@ -7,11 +7,11 @@ from training.update_rules import RULES, Now
 
 
 class Optimizer(tf.Module):
-    """A rule of update_rules applied to variables, under a tf.distribute strategy too.
+    """Applies a rule of update_rules to variables, also under a tf.distribute strategy.
 
     Attributes:
-      slots_by_name: What a checkpoint keeps of it: a dict of name -> variable, slots as <variable>/<ending> and powers
-        of betas under their own names, as tf.compat.v1.train's optimizers have them.
+      slots_by_name: Its state in a checkpoint: a dict of name -> variable, with slots as <variable>/<ending> and powers
+        of betas under their own names, as in tf.compat.v1.train's optimizers.
     """
 
     def __init__(self, variables_by_name, rule, decays=None):
@@ -20,8 +20,8 @@ class Optimizer(tf.Module):
         Args:
           variables_by_name: The variables to train, by name.
           rule: An update_rules.Rule.
-          decays: Decoupled weight decay, variable -= rate * decay * variable, by name of the variable; 0 where there is
-            none. What a rule with `decays` makes of it is its own matter.
+          decays: Decoupled weight decay, variable -= rate * decay * variable, by name of the variable; 0 if missing. A
+            rule with `decays` applies it in its own way.
         """
         super().__init__()
         self._rule = rule
@@ -59,7 +59,7 @@ class Optimizer(tf.Module):
                 self._rule.update(variable, slots, gradient, Now(rate, powers, decay))
                 return ()
 
-            # The branch is within one device: one around the merge over the replicas is not allowed.
+            # The branch is within one device, because it is not allowed around the merge over the replicas.
             return move() if keep is None else tf.cond(keep, move, tuple)
 
         for variable, slots, gradient, decay in zip(self._variables, self._slots, gradients, self._decays, strict=True):
@@ -71,7 +71,7 @@ class Momentum(Optimizer):
     """Stochastic gradient descent with momentum, as tf.compat.v1.train.MomentumOptimizer."""
 
     def __init__(self, variables_by_name, momentum=0.9):
-        """As `Optimizer`, with the rule's one number."""
+        """As `Optimizer`, with the only number of the rule."""
         super().__init__(variables_by_name, RULES["momentum"](TrainConfig(momentum=momentum)))
 
 
@@ -90,12 +90,12 @@ def make_optimizer(config, variables_by_name):
 
 
 def is_decayed(config, name):
-    """Whether weight decay is for the variable of this name: weights of convolutions, or all where the flags say so."""
+    """Whether the variable of this name is decayed: weights of convolutions, or all if the flags say so."""
     return config.decay_norm_and_bias or name.endswith("/weights")
 
 
 def decay_loss(config, model):
-    """The function that makes what weight decay adds to the loss, a float32 scalar; see `TrainStep`."""
+    """The function that computes what weight decay adds to the loss, a float32 scalar; see `TrainStep`."""
     if config.weight_decay_kind == "decoupled":
         return lambda: tf.zeros([])
     if not config.decay_norm_and_bias:
@@ -108,7 +108,7 @@ def _slot(name, value):
 
 
 class LossScale(tf.Module):
-    """The factor that keeps float16 gradients from vanishing: halved when they overflow, doubled after a quiet while.
+    """The factor that keeps float16 gradients from vanishing: halved on overflow, doubled after a while without.
 
     Source: Micikevicius et al., Mixed Precision Training, arXiv:1710.03740, 3.2.
 
@@ -117,7 +117,7 @@ class LossScale(tf.Module):
     """
 
     def __init__(self, dynamic, start=2.0**15, steps_to_double=2000):
-        """Makes a scale that starts at `start`, or stays 1 when not dynamic; call it in the scope of the strategy."""
+        """Makes a scale that starts at `start`, or stays 1 if not dynamic; call it in the scope of the strategy."""
         super().__init__()
         self._dynamic = dynamic
         self._steps_to_double = steps_to_double
@@ -131,7 +131,7 @@ class LossScale(tf.Module):
         return loss * self._scale if self._dynamic else loss
 
     def divide(self, gradients):
-        """Returns gradients of a scaled loss divided by the scale."""
+        """Returns the gradients of a scaled loss, divided by the scale."""
         return [gradient / self._scale for gradient in gradients] if self._dynamic else gradients
 
     def unscale(self, gradients):

@@ -1,9 +1,9 @@
 """Training with parameter servers, by TensorFlow's ParameterServerStrategy.
 
-The variables lie on the servers. The chief deals out steps; each worker takes its own batches, computes a step with the
-weights as it finds them, and moves them, while others do the same. They wait for each other only where the chief saves
-or evaluates, and no two runs are the same. A worker that dies is left out until it is back, and its step is given to
-another; with a server its variables are lost, and the chief goes on from the last checkpoint.
+The variables are on the servers. The chief hands out steps. Each worker takes its own batches, computes a step with the
+weights as it finds them, and updates them, while others do the same. They wait for each other only when the chief saves
+or evaluates, and no two runs are the same. If a worker dies, its step goes to another, and it is left out until it is
+back. If a server dies, its variables are lost, and the chief goes on from the last checkpoint.
 
 Source: Dean et al., Large Scale Distributed Deep Networks, NIPS 2012, section 4.1 (asynchronous SGD).
 """
@@ -23,19 +23,19 @@ from data.record_errors import ERRORS_OF_RECORDS, first_line
 from training import meeting
 
 _BETWEEN_CALLS_SECS = 0.2
-# What a client of HTTP/2, such as gRPC's, begins with: the preface, and a frame of no settings.
+# What an HTTP/2 client, such as gRPC's, sends first: the preface, and an empty settings frame.
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 def check(config, precision):
-    """Sees that the flags are such as steps apart from each other can follow.
+    """Checks that the flags work with independent steps.
 
     Args:
       config: A TrainConfig.
-      precision: What its precision comes to here.
+      precision: What its precision resolves to here.
 
     Raises:
-      UserError: If one is not.
+      UserError: If one does not.
     """
     for name, why in (
         ("sync_batch_norm", "a step is one worker's"),
@@ -64,11 +64,11 @@ def check(config, precision):
 
 
 def serve(cluster, num_gpus):
-    """Lets this process, a server or a worker of one, do what the chief asks; it ends with the chief's run.
+    """Makes this process, a server or a worker of one, do what the chief asks; it ends with the chief's run.
 
     Args:
       cluster: A clusters.Cluster with servers, in which this process is not the chief.
-      num_gpus: GPUs that a worker takes, 0 or 1 (None: 1 if there is one); a server takes none.
+      num_gpus: GPUs that a worker uses, 0 or 1 (None: 1 if there is one); a server uses none.
 
     Raises:
       UserError: If its port is taken.
@@ -86,7 +86,7 @@ def serve(cluster, num_gpus):
         config=tf.compat.v1.ConfigProto(device_count={"GPU": gpus}),
     )
     print(f"{name_of(cluster, cluster.job, place)} is there for the chief ({cluster.workers[0]})", flush=True)
-    while server:  # Its `join` would not let a signal through.
+    while server:  # Its `join` would block signals.
         signal.pause()
 
 
@@ -101,7 +101,7 @@ def connect(cluster, timeout_secs):
       A tf.distribute.ParameterServerStrategy.
 
     Raises:
-      UserError: If one is not reached in time, by its address, or the chief's own port is taken.
+      UserError: If one, named in the message, is not reached in time, or the chief's own port is taken.
     """
     meeting.listen(cluster.workers[0], "the chief").close()
     logging.getLogger("tensorflow").addFilter(lambda record: _say_in_a_line(cluster, record))
@@ -126,7 +126,7 @@ def connect(cluster, timeout_secs):
 
 def dismiss(cluster):
     """Ends all other processes of the run of a clusters.Cluster, each with status 0; called by the chief at its end."""
-    # That they are gone is what the threads of the coordinator would tell now, and what frees their tensors.
+    # Otherwise the coordinator's threads, and the release of their tensors, would now report that they are gone.
     logging.getLogger("tensorflow").setLevel(logging.CRITICAL)
     tell = sys.unraisablehook
     sys.unraisablehook = lambda found: None if isinstance(found.exc_value, tf.errors.OpError) else tell(found)
@@ -138,14 +138,14 @@ def dismiss(cluster):
 
 
 def name_of(cluster, job, place):
-    """A process for a message, such as "worker 1 (host:2222)"; TensorFlow counts workers without the chief."""
+    """A process's name for messages, such as "worker 1 (host:2222)"; TensorFlow counts workers without the chief."""
     if job == "ps":
         return f"parameter server {place} ({cluster.servers[place]})"
     return f"worker {place + 1} ({cluster.workers[place + 1]})"
 
 
 def loss(cluster, text):
-    """The line on what is lost, by the text of the error that TensorFlow raised of it."""
+    """A line that says which process was lost, from the text of TensorFlow's error."""
     found = re.search(r"/job:(ps)/(?:replica:\d+/)?task:(\d+)", text) or re.search(
         r"/job:(worker)/(?:replica:\d+/)?task:(\d+)", text
     )
@@ -158,20 +158,20 @@ def loss(cluster, text):
 
 @contextlib.contextmanager
 def explain_errors(cluster, directory):
-    """Turns what TensorFlow raises of a worker's step into one line; lets the loss of a server through.
+    """Turns TensorFlow's error from a worker's step into one line; lets the loss of a server through.
 
     Args:
       cluster: The clusters.Cluster.
       directory: Where the data set is.
 
     Raises:
-      UserError: Where a worker cannot read its records, or they are not well.
+      UserError: If a worker cannot read its records, or they are bad.
     """
     try:
         yield
     except ERRORS_OF_RECORDS as error:
         text = str(getattr(error, "message", error))
-        if "/job:ps" in text:  # One that was started again, and holds no variable.
+        if "/job:ps" in text:  # A server that was restarted and holds no variables.
             raise tf.errors.UnavailableError(None, None, text) from error
         found = re.search(r"/job:worker/replica:\d+/task:(\d+)", text)
         who = name_of(cluster, "worker", int(found[1])) if found else "a worker"
@@ -186,21 +186,21 @@ def _spec(cluster):
 
 
 def _say_in_a_line(cluster, record):
-    """Whether TensorFlow's own text is to be shown; of a worker that is lost, one line is said in its place."""
+    """Whether to show TensorFlow's own text; for a lost worker, this prints one line instead."""
     text = record.getMessage()
     lost = re.match(r"Worker /job:worker/replica:\d+/task:(\d+) failed", text)
     if lost and "/job:ps" not in text:
         who = name_of(cluster, "worker", int(lost[1]))
         print(f"{who} was lost; the others go on, and it may be started again", file=sys.stderr, flush=True)
-    # What else its threads say in pages is raised as well, and told then.
+    # The pages that its threads log are also raised as errors, and reported then.
     return "/job:" not in text and "closure" not in text
 
 
 def _is_reached(address):
-    """Whether a server of gRPC is there; TensorFlow would wait without end for anything else."""
+    """Whether a gRPC server answers; TensorFlow would wait forever for anything else."""
     try:
         with meeting.connect(address, timeout_secs=2.0) as connection:
             connection.sendall(_HTTP2_HELLO)
-            return connection.recv(9)[3:4] == b"\4"  # The answer begins with settings.
+            return connection.recv(9)[3:4] == b"\4"  # The answer begins with a settings frame.
     except OSError:
         return False

@@ -35,7 +35,7 @@ class Profile:
     @contextlib.contextmanager
     def step(self, number):
         """The context of a step, counted from 1."""
-        # Of a run that is taken up in the midst of the range, what is left of it.
+        # A run that is resumed within the range traces the rest of it.
         if not self._on and self._first <= number <= self._last:
             tf.profiler.experimental.start(str(self._folder))
             self._on = True

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar on a terminal, log lines elsewhere."""
+"""What a run shows while it trains: a bar on a terminal, log lines elsewhere."""
 
 import datetime
 
@@ -10,7 +10,7 @@ from training.meter import shares_text
 
 
 class _Bar(rich.progress.Progress):
-    """A bar, and under it what the last steps measured: side by side they would not fit 80 columns."""
+    """A bar with the metrics of the last steps below it: side by side they would not fit in 80 columns."""
 
     text = ""
 
@@ -78,7 +78,7 @@ class Progress:
             print(line, flush=True)
 
     def say(self, text):
-        """Prints a line that stays."""
+        """Prints a permanent line."""
         if self._bar:
             self._console.print(text, markup=False, soft_wrap=True)
         elif self._is_shown:

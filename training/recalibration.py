@@ -1,6 +1,6 @@
-"""Care for batch norm's moving statistics, which decide how a network scores and which training never reads.
+"""Measures and checks batch norm's moving statistics, which evaluation depends on and training never reads.
 
-They trail behind the weights: after few steps, or with a decay too near 1, a network that trains well scores badly.
+They lag behind the weights: after few steps, or with a decay too close to 1, a network that trains well scores badly.
 
 Source: Wu and Johnson, Rethinking "Batch" in BatchNorm, arXiv:2105.07576, section 3.
 """
@@ -12,27 +12,26 @@ import tensorflow as tf
 
 from nets import nets_factory
 
-APART = 0.1  # Of top-1, between the two modes on the same images: from here on a user should know.
+APART = 0.1  # Top-1 difference between the two modes on the same images that draws a warning.
 ENOUGH_IMAGES = 64
 
 
 def estimate(model, batches, num_images, training=True, parts=1):
-    """Measures the statistics anew: the mean over batches of what each batch has, every image with the same weight.
+    """Measures the statistics again: the mean of the batches' statistics, with the same weight for every image.
 
-    The result does not depend on the order of the batches. The model is left as it is.
+    The result does not depend on the order of the batches. The model is not changed.
 
     Args:
       model: A SlimModel.
-      batches: Yields images, [batch, height, width, channels]; no more are taken than are needed.
+      batches: Yields images, [batch, height, width, channels]; no more are taken than needed.
       num_images: Images to take, rounded up to whole batches.
-      training: What the norms are told; those that do not use the batch keep their statistics.
-      parts: As many equal parts of each batch pass the network one after the other, as --gradient_accumulation_steps
-        has it in training.
+      training: The norms' `training` argument; norms that do not use the batch keep their statistics.
+      parts: Equal parts in which a batch passes the network, one by one, as with --gradient_accumulation_steps.
 
     Returns:
       A dict of name -> float32 array for the moving means and variances, and the number of images taken.
     """
-    # A decay of 0 makes each moving statistic that of the last batch.
+    # With a decay of 0, each moving statistic is that of the last batch.
     settings = model.settings | {"batch_norm_decay": 0.0}
     twin = nets_factory.create_model(**settings, compute_dtype=model.compute_dtype.name, seed=None)
     for name, variable in model.variables_by_name.items():
@@ -43,7 +42,7 @@ def estimate(model, batches, num_images, training=True, parts=1):
         for part in tf.split(images, parts):
             twin(part, training=training)
             for name, variable in statistics.items():
-                # In float64, so that the order of the sum is lost in the rounding to float32.
+                # In float64, so that the effect of the order of the sum vanishes in the rounding to float32.
                 sums[name] = sums[name] + np.float64(variable.numpy()) * len(part)
         count += len(images)
         if count >= num_images:
@@ -52,7 +51,7 @@ def estimate(model, batches, num_images, training=True, parts=1):
 
 
 class ModeCheck:
-    """Compares what the last training steps measured with what the finished network says of the same images."""
+    """Compares top-1 of the last training steps with that of the finished network on the same images."""
 
     def __init__(self, workers, batch_size, parts=1):
         """Args: workers: the workers.Workers of the run; batch_size: images of a step; parts: as in `estimate`."""
@@ -62,11 +61,11 @@ class ModeCheck:
         self._steps = collections.deque(maxlen=max(1, 2 * ENOUGH_IMAGES // batch_size))
 
     def add(self, images, labels, metrics):
-        """Keeps the batch and the metrics of a step; those of the last steps are held."""
+        """Keeps the batch and the metrics of a step; only those of the last steps are held."""
         self._steps.append((images, labels, metrics["top_1"]))
 
     def warning(self, evaluator):
-        """The text of a warning, or None where the modes agree or too few images were kept.
+        """The text of a warning; None if the modes agree or too few images were kept.
 
         Args:
           evaluator: The evaluation.Evaluator of the network.
@@ -91,7 +90,7 @@ class ModeCheck:
         for images, labels, _ in self._steps:
             locals_ = map(self._workers.strategy.experimental_local_results, (images, labels))
             for local_images, local_labels in zip(*locals_, strict=True):
-                # Of a mixed image, the greater part's class; as the step counts it.
+                # A mixed image has the class of its greater part, as in the step.
                 mixed = local_labels.shape.rank == 2
                 local_labels = tf.argmax(local_labels, -1, tf.int32) if mixed else local_labels
                 yield from zip(tf.split(local_images, self._parts), tf.split(local_labels, self._parts), strict=True)

@@ -1,4 +1,4 @@
-"""Recipes: files of flags, with the records of what they gave.
+"""Recipes: files of flags, with records of their results.
 
 A recipe is a TOML file in `recipes/`:
 
@@ -8,7 +8,7 @@ A recipe is a TOML file in `recipes/`:
     [flags]                      # of train_image_classifier.py, by name
     model_name = "resnet_cifar_v1_20"
 
-    [[records]]                  # one for each run to its end; none where it was never run here
+    [[records]]                  # one for each finished run; none if it was never run here
     date = 2026-11-24
     seed = 0
     top_1 = 0.9
@@ -38,20 +38,20 @@ def config_of_recipe(config):
       config: The TrainConfig of the command line.
 
     Returns:
-      A TrainConfig with the flags of `config.recipe`; None where it names none.
+      A TrainConfig with the flags of `config.recipe`; None if it names none.
 
     Raises:
-      UserError: If there is no such recipe, or it holds something else than flags.
+      UserError: If there is no such recipe, or it holds something other than flags.
     """
     if config.recipe is None:
         return None
     flags = read_recipe(config.recipe)["flags"]
     for names in (*checks.LENGTHS, checks.RUN_LENGTHS):
-        # A length that the command line gives takes the place of the recipe's, in whatever unit that is.
+        # A length on the command line replaces the recipe's, whatever its unit.
         if any(getattr(config, name) is not None for name in names):
             flags = {name: value for name, value in flags.items() if name not in names}
     for chooser, heeded_by in checks.HEEDED_BY.items():
-        # And what another schedule or rule would not heed is left out.
+        # Flags that another schedule or optimizer would not use are left out.
         if (choice := getattr(config, chooser)) != getattr(TrainConfig(), chooser):
             flags = {name: value for name, value in flags.items() if choice in heeded_by.get(name, (choice,))}
     return TrainConfig(**flags, recipe=config.recipe)
@@ -66,13 +66,13 @@ def read_recipe(name):
     """Reads a recipe.
 
     Args:
-      name: The name of a file in `recipes/` without its ending, or a path that ends in .toml.
+      name: The name of a file in `recipes/` without its extension, or a path that ends in .toml.
 
     Returns:
       The recipe's dict; its flags are those of TrainConfig.
 
     Raises:
-      UserError: If there is no such file, it is not TOML, or a flag is unknown or of another kind.
+      UserError: If there is no such file, it is not TOML, or a flag is unknown or of the wrong type.
     """
     path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
@@ -98,10 +98,10 @@ def read_recipe(name):
 
 
 def _as_flag(name, value, where):
-    """A value of TOML as the flag's field has it.
+    """Converts a value from TOML to the type of the flag's field.
 
     Raises:
-      UserError: If it is of another kind.
+      UserError: If it is of the wrong type.
     """
     hint = typing.get_type_hints(TrainConfig)[name]
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
@@ -110,7 +110,7 @@ def _as_flag(name, value, where):
         value = tuple(value)
     elif isinstance(value, str) and pathlib.Path in kinds:
         value = pathlib.Path(value)
-    # To Python, True is a number too.
+    # In Python, True is also a number.
     has_bool = any(isinstance(one, bool) for one in (value if isinstance(value, tuple) else (value,)))
     if not has_bool or bool in kinds:
         with contextlib.suppress(typeguard.TypeCheckError):

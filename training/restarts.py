@@ -1,7 +1,7 @@
-"""A worker that is started again when it was killed, or another was lost or stopped, until its run is at its end.
+"""Restarts a worker when it was killed, or when another was lost or stopped, until its run has ended.
 
-TensorFlow's collectives do not let one worker join again: when one is gone, all end, and all start from the last
-checkpoint. With --max_restarts every worker does so by itself, whichever was the one.
+TensorFlow's collectives do not let a single worker rejoin: when one is gone, all end, and all start from the last
+checkpoint. With --max_restarts every worker does so by itself, whichever worker was lost.
 """
 
 import ctypes
@@ -16,20 +16,20 @@ from training.workers import LOST
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 try:
-    # Looked up here: between fork and exec nothing may be loaded.
+    # Looked up here, because nothing may be loaded between fork and exec.
     _prctl = ctypes.CDLL(None).prctl
 except (AttributeError, OSError):  # Another system.
     _prctl = None
 
 
 def run_again_and_again(max_restarts):
-    """Runs this very command, without restarts of its own, in a process of its own.
+    """Runs this same command, without restarts of its own, in a separate process.
 
     Args:
-      max_restarts: How often it is started again.
+      max_restarts: How often it is restarted.
 
     Returns:
-      The exit status of the last one; of one that was killed, 128 and the number of the signal.
+      The exit status of the last process; for one that was killed, 128 plus the number of the signal.
     """
     command = [sys.executable, *sys.argv, "--max_restarts=0"]
     for number in range(max_restarts + 1):
@@ -43,14 +43,14 @@ def run_again_and_again(max_restarts):
 
 
 def _run(command):
-    """Runs a command, passing on the signals that ask for an end; returns its status, and whether one came."""
+    """Runs a command and passes stop signals on to it; returns its status, and whether such a signal came."""
     asked = []
 
     def ask(number, frame):
         asked.append(number)
         child.send_signal(number)
 
-    # In a session of its own a Ctrl-C on the terminal reaches it once, from us.
+    # In its own session, a Ctrl-C on the terminal reaches it only once, from us.
     end_with_us = None if _prctl is None else functools.partial(_end_with_parent, os.getpid())
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_us)
     handlers = {number: signal.signal(number, ask) for number in _STOPPING}
@@ -65,7 +65,7 @@ def _run(command):
 
 
 def _end_with_parent(parent):
-    """Asks Linux to end the calling process, a child, when its parent is killed: it would hold its folder and port."""
+    """Asks Linux to end the calling child process when its parent is killed; it would keep its folder and port."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # It was killed before.
+    if os.getppid() != parent:  # The parent was killed before.
         os._exit(1)

@@ -1,4 +1,4 @@
-"""A run in numbers: what its first line says, and what its folder says of the process that trained last."""
+"""A run in numbers: for its first line, and for its folder, which describes the process that trained last."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ FILE = "run.json"
 
 
 def describe(model, **numbers):
-    """The sizes of a run as a dict: the numbers, and the parameters and precision of its SlimModel."""
+    """The sizes of a run as a dict: `numbers`, and the parameters and precision of its SlimModel."""
     parameters = sum(int(tf.size(variable)) for variable in model.trainable_variables)
     return numbers | {"parameters": parameters, "precision": model.compute_dtype.name}
 
@@ -23,7 +23,7 @@ def headline(config, description):
 
     Args:
       config: A resolved TrainConfig.
-      description: As `describe` makes it of first_step, total_steps, train_images, devices and more.
+      description: As `describe` returns it, with first_step, total_steps, train_images, devices and more.
     """
     first_step, total_steps = description["first_step"], description["total_steps"]
     start = f"from step {first_step} of {total_steps}" if first_step else f"{total_steps} steps"

@@ -1,4 +1,4 @@
-"""The evaluations of a run while it trains: when they are due, and what becomes of their results."""
+"""The evaluations of a run while it trains: when they are due, and what is done with their results."""
 
 import contextlib
 import math
@@ -12,10 +12,10 @@ from training.interrupts import Stopped
 
 
 class RunEvaluation:
-    """Scores the network on the run's evaluation split; with moving averages, these."""
+    """Scores the network on the run's evaluation split: the moving averages, if any."""
 
     def __init__(self, config, evaluator, averages, folder, stop, workers):
-        """Makes it of the parts of a run.
+        """Makes it from the parts of a run.
 
         Args:
           config: A resolved TrainConfig.
@@ -33,11 +33,11 @@ class RunEvaluation:
         self._workers = workers
 
     def is_due(self, step, total_steps, steps_per_epoch):
-        """Whether the network is to be scored after so many steps."""
+        """Whether the network is to be scored after `step` steps."""
         return step == self.next_due(step - 1, total_steps, steps_per_epoch)
 
     def next_due(self, step, total_steps, steps_per_epoch):
-        """After how many steps, more than the `step` that are done, it is to be scored next.
+        """The number of steps, above `step`, after which the network is to be scored next.
 
         Args:
           step: Steps done.
@@ -52,7 +52,7 @@ class RunEvaluation:
         return min(math.ceil((step // interval + 1) * interval), total_steps)
 
     def run(self, source, batch_size, class_names, step, prefix, progress):
-        """Scores the network, keeps its checkpoint if it is the best, and what the run's report shows of it.
+        """Scores the network; keeps its checkpoint if it is the best, and the data for the run's report.
 
         Args:
           source: The input.Input of the run.
@@ -63,7 +63,7 @@ class RunEvaluation:
           progress: A Progress, which gets a line.
 
         Returns:
-          The result of `Evaluator.evaluate`; None when it was interrupted.
+          The result of `Evaluator.evaluate`; None if it was interrupted.
         """
         config = self._config
         split = config.eval_split_name
@@ -71,8 +71,8 @@ class RunEvaluation:
         worst = mistakes.Mistakes(workers=self._workers, first_record=first_record, turns=turns)
 
         def stoppable(batches):
-            # Within the evaluation only: workers do this together, and one that left before would leave the others
-            # waiting. There a stop of one ends it for all.
+            # Checked only within the evaluation, which workers do together: one that left before it would leave the
+            # others waiting. Within it, a stop of one ends it for all.
             self._stop.check()
             for batch in batches:
                 self._stop.check()
@@ -84,7 +84,7 @@ class RunEvaluation:
                 result = self._evaluator.evaluate(batches, class_names, worst.add)
         except Stopped:
             return None
-        # Before anything is said of its scores, the checkpoint has to be there.
+        # The checkpoint has to be written before anything is reported about its scores.
         self._folder.wait()
         mistakes.write(self._folder.path, step, split, result["confusion_matrix"], worst.worst())
         for name in ("top_1", "top_5", "cross_entropy"):
@@ -99,7 +99,7 @@ class RunEvaluation:
         return result
 
     def is_recalibrated(self, step):
-        """Whether the checkpoint of a step was scored with norms measured as --recalibrate_batch_norm asks for."""
+        """Whether the checkpoint of a step was scored with norms recalibrated as --recalibrate_batch_norm asks for."""
 
         def is_noted():
             noted = self._folder.evaluation()
@@ -109,16 +109,16 @@ class RunEvaluation:
         return self._workers.from_chief(is_noted)
 
     def recalibrate(self, model, values, batches, progress):
-        """Measures batch norm's statistics anew, as --recalibrate_batch_norm asks for.
+        """Measures batch norm's statistics again, as --recalibrate_batch_norm asks for.
 
         Args:
           model: The SlimModel of the run.
-          values: Variables by name: the model's, and with moving averages theirs, which then get the statistics.
-          batches: Endless; yields this process' images of the batches that would come next.
+          values: Variables by name: the model's and, if any, the moving averages, which then get the statistics.
+          batches: Endless; yields this process's images of the batches that would come next.
           progress: A Progress, which gets a line.
 
         Returns:
-          False when it was interrupted; all is as before then.
+          False if it was interrupted; then nothing has changed.
         """
         config, statistics = self._config, None
 
@@ -135,20 +135,20 @@ class RunEvaluation:
             )
         if any(self._workers.agree(statistics is None)):
             return False
-        # Each worker has taken as many images as the others.
+        # All workers have taken the same number of images.
         totals = self._workers.sum(list(statistics.values()))
         for name, total in zip(statistics, totals, strict=True):
-            # What is evaluated gets them; the statistics of the weights are not those of their averages.
+            # Assigned to what is evaluated: the weights need other statistics than their averages.
             variable = values[f"{name}{checkpoints.AVERAGE}" if self._averages else name]
             variable.assign(total / self._workers.count)
         progress.say(f"batch norm's statistics measured anew on {count * self._workers.count} training images")
         return True
 
     def averages_in_place(self):
-        """A context in which the network is what is evaluated: with moving averages, these."""
+        """A context in which the network holds what is evaluated: the moving averages, if any."""
         return self._averages.in_place() if self._averages else contextlib.nullcontext()
 
     def is_good_enough(self, result):
-        """Whether the run may end with this result (None for none), early."""
+        """Whether the run may end early with this result (None for no result)."""
         wanted = self._config.stop_at_top_1
         return wanted is not None and result is not None and result["top_1"] >= wanted

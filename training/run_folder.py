@@ -33,12 +33,12 @@ def checkpoint_prefix(path, step):
 class RunFolder:
     """A folder that one run at a time writes checkpoints into; a context manager that holds its lock.
 
-    Checkpoints are written by a thread while the run goes on, one at a time. What became of the last one is known after
+    A thread writes checkpoints, one at a time, while the run goes on. Whether the last one succeeded is known after
     `wait`, and at the latest when the context ends.
 
     Attributes:
       path: The folder.
-      is_ours: Whether this process may touch it; for one that may not, there is nothing in it.
+      is_ours: Whether this process may touch it; if not, the folder appears empty.
     """
 
     def __init__(self, path, keep_checkpoints=5, is_ours=True):
@@ -62,7 +62,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until __exit__
         try:
-            # The system drops the lock when the process ends, however it ends: no stale lock is left behind.
+            # The system drops the lock when the process ends, however it ends, so no stale lock is left behind.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._lock.close()
@@ -82,14 +82,14 @@ class RunFolder:
         except UserError as failure:
             if kind is None:
                 raise
-            # The error that ends the run is told.
+            # The error that ends the run is the one raised.
             print(f"warning: {failure}", file=sys.stderr)
         finally:
             if self.is_ours:
                 self._lock.close()
 
     def wait(self):
-        """Returns when the checkpoint that is being written is there.
+        """Waits until the checkpoint that is being written is complete.
 
         Raises:
           UserError: If it could not be written; the older ones stay.
@@ -105,21 +105,21 @@ class RunFolder:
         return self._prefix(steps[-1]) if steps else None
 
     def save(self, step, values):
-        """Begins to write a checkpoint of the values as they are now; the oldest past the number to keep go then.
+        """Starts to write a checkpoint of the current values, after which the oldest beyond the number to keep go.
 
         Args:
           step: Steps done.
           values: A dict of name -> variable.
 
         Returns:
-          Its prefix; it is there after `wait`.
+          Its prefix; the checkpoint is complete after `wait`.
 
         Raises:
-          UserError: If the one before could not be written; the older ones stay.
+          UserError: If the previous one could not be written; the older ones stay.
         """
         prefix = self._prefix(step)
-        # Read by all: a moving statistic is the mean over all workers, and they have to be there for it. What was read
-        # stays as it is: an update of a variable whose value is held elsewhere takes a copy, in the host's memory.
+        # All workers read: a moving statistic is the mean over all of them, so they all have to take part. The values
+        # read do not change: updating a variable whose value is held elsewhere makes a copy, in the host's memory.
         values = {name: tf.convert_to_tensor(value) for name, value in values.items()}
         with tf.device("/cpu:0"):
             values = {name: tf.identity(value) for name, value in values.items()}
@@ -132,8 +132,8 @@ class RunFolder:
         checkpoints.write(prefix, values)
         steps = self._steps()
         kept = [self._prefix(step).name for step in steps[-self._keep_checkpoints :]]
-        # The index that TensorFlow's own tools read, written before anything is deleted so that what it names is always
-        # there. Bare names stay as they are given an absolute folder, and stay true when the folder is moved or copied.
+        # The index that TensorFlow's own tools read. It is written before anything is deleted, so that what it names
+        # always exists. Given an absolute folder, bare names stay bare, and valid when the folder is moved or copied.
         tf.compat.v1.train.update_checkpoint_state(os.path.abspath(self.path), kept[-1], kept)
         for old in steps[: -self._keep_checkpoints]:
             # The file that makes it a checkpoint goes last: what a kill leaves here, the next save deletes.
@@ -145,7 +145,7 @@ class RunFolder:
         return read_evaluation(self.path) if self.is_ours else None
 
     def begin(self):
-        """Says that the run is not at its end (any more); of a folder without checkpoints, that nothing was scored."""
+        """Marks the run as not finished; in a folder without checkpoints, removes what was scored."""
         if not self.is_ours:
             return
         noted = self.evaluation()
@@ -157,15 +157,15 @@ class RunFolder:
             checkpoints.write_json(self.path / EVALUATION, noted | {"finished": False})
 
     def note(self, step, result, finished, recalibrated=0):
-        """Writes down an evaluation, for the run that goes on and for whoever watches the folder.
+        """Records an evaluation, for a resumed run and for those who watch the folder.
 
-        Its checkpoint is waited for: whoever reads that the run is at its end finds it.
+        It waits for the checkpoint, so that a reader who sees that the run has ended finds it.
 
         Args:
           step: Steps done.
-          result: What `Evaluator.evaluate` gave.
+          result: The result of `Evaluator.evaluate`.
           finished: Whether the run ends with it.
-          recalibrated: The --recalibrate_batch_norm with which the statistics of its norms were measured.
+          recalibrated: The --recalibrate_batch_norm with which the norms' statistics were measured.
         """
         if not self.is_ours:
             return

@@ -1,4 +1,4 @@
-"""Whether what begins is one and the same run: on all its workers, and as what its folder already holds."""
+"""Checks that a run is the same on all its workers, and the same as the one its folder already holds."""
 
 import sys
 
@@ -9,17 +9,17 @@ from training import run_description
 
 
 def check_workers(workers, dataset, config):
-    """Sees that all workers have the same data and flags; each has the data set in a place of its own.
+    """Checks that all workers have the same data and flags; each may have the data set at another path.
 
     Args:
       workers: The workers.Workers of the run, all of which have to call this.
       dataset: A catalog.Dataset.
-      config: A TrainConfig, resolved by what that data set says.
+      config: A TrainConfig, resolved for that data set.
 
     Raises:
-      UserError: If one has others than the chief, on every worker.
+      UserError: On every worker, if one differs from the chief.
     """
-    # The path of a checkpoint to begin with is the chief's alone, and absolute by now; as given, it was compared.
+    # Only the chief needs the checkpoint to start from. Its path is absolute by now; it was compared as given.
     of_one = {*configs.OF_ONE_WORKER, "checkpoint_path"}
     flags = {name: value for name, value in configs.to_json(config).items() if name not in of_one}
     data = dataset.fingerprint((config.dataset_split_name, config.eval_split_name))
@@ -27,20 +27,20 @@ def check_workers(workers, dataset, config):
 
 
 def earlier_description(folder, dataset, config, num_workers):
-    """What model.json says of the run that a folder's checkpoint comes from.
+    """What model.json says about the run that a folder's checkpoint comes from.
 
     Args:
       folder: The RunFolder.
-      dataset: The catalog.Dataset of the run that begins.
+      dataset: The catalog.Dataset of the new run.
       config: Its resolved TrainConfig.
-      num_workers: How many it has.
+      num_workers: How many workers it has.
 
     Returns:
       The dict of `checkpoints.read_description`; None without a checkpoint.
 
     Raises:
-      UserError: If that was another run than this one: of other flags, in another order of classes, on more or fewer
-        images, or of more or fewer workers with files of their own.
+      UserError: If that was a different run: with other flags, another order of classes, more or fewer images, or more
+        or fewer workers with their own files.
     """
     if folder.newest() is None:
         return None

@@ -1,6 +1,6 @@
 """Learning rates as functions of the step.
 
-A step counts batches from 0. A length in steps that was given in epochs need not be whole.
+Steps are numbered from 0. A length in steps that was given in epochs need not be an integer.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ class Schedule:
     Attributes:
       kind: A key of KINDS.
       learning_rate: The rate after warm-up, above 0.
-      end_learning_rate: Rate at the end of polynomial and cosine.
+      end_learning_rate: Final rate of polynomial and cosine.
       total_steps: Steps of the run, at which polynomial and cosine end.
-      warmup_steps: Steps in which a ramp rises to the rate in a straight line; the lower of ramp and schedule holds.
-      decay_factor: What a drop multiplies the rate by (step, exponential).
-      steps_per_decay: Steps between two drops (exponential).
-      decay_steps: Steps of the drops (step).
+      warmup_steps: Steps in which a linear ramp rises to the rate; the lower of ramp and schedule applies.
+      decay_factor: Factor that each drop multiplies the rate by (step, exponential).
+      steps_per_decay: Steps between drops (exponential).
+      decay_steps: Steps at which the rate drops (step).
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Schedule:
     decay_steps: tuple[float, ...]
 
     def __call__(self, step):
-        """The rate of a step, a float32 scalar.
+        """The rate at a step, a float32 scalar.
 
         Args:
           step: int64 scalar.
@@ -48,7 +48,7 @@ class Schedule:
             raise UserError(f"learning_rate_decay_type is {self.kind!r}, expected one of: {', '.join(KINDS)}")
         rate = KINDS[self.kind](self, step)
         if self.warmup_steps > 0:
-            # The first step has rate 1 / warmup_steps of the whole, not 0: a step of rate 0 is a wasted batch.
+            # The first step has 1 / warmup_steps of the full rate, not 0: a step with rate 0 wastes a batch.
             rate = tf.minimum(rate, self.learning_rate * tf.cast(step + 1, tf.float32) / self.warmup_steps)
         return tf.cast(rate, tf.float32)
 
@@ -58,7 +58,7 @@ def _constant(schedule, step):
 
 
 def _step(schedule, step):
-    # Boundaries as float64: large steps would round in float32.
+    # Boundaries are float64, because large steps would be rounded in float32.
     boundaries = tf.constant(schedule.decay_steps, tf.float64)
     drops = tf.reduce_sum(tf.cast(tf.cast(step, tf.float64) >= boundaries, tf.float32))
     return schedule.learning_rate * schedule.decay_factor**drops
@@ -81,7 +81,7 @@ def _cosine(schedule, step):
 
 
 def _done(schedule, step):
-    """The part of the run that lies behind, in [0, 1]."""
+    """The part of the run that is done, in [0, 1]."""
     done = tf.cast(step, tf.float64) / float(max(1, schedule.total_steps))
     return tf.cast(tf.clip_by_value(done, 0.0, 1.0), tf.float32)
 
@@ -107,7 +107,7 @@ def make_schedule(config, total_steps, steps_per_epoch):
     """
 
     def steps(epochs, steps, images):
-        """A length in steps, of the one of three units that it is given in."""
+        """A length in steps, from whichever of the three units it is given in."""
         if steps is not None:
             return steps
         if images is not None:
@@ -115,7 +115,7 @@ def make_schedule(config, total_steps, steps_per_epoch):
         return float(Fraction(str(epochs)) * steps_per_epoch)
 
     scale = config.batch_size / config.base_batch_size if config.base_batch_size else 1.0
-    # The paper's ImageNet schedule, 30, 60 and 80 of 90 epochs, for a run of any length.
+    # The paper's ImageNet schedule (30, 60 and 80 of 90 epochs), scaled to a run of any length.
     drops = (total_steps / 3, total_steps * 2 / 3, total_steps * 8 / 9)
     for given, unit in (
         (config.learning_rate_decay_steps, 1),

@@ -1,4 +1,4 @@
-"""Evaluation by all workers of a run together, exact: each scores its own batches, and what they counted is summed."""
+"""Exact evaluation by all workers of a run: each scores its own batches, and the counts are summed."""
 
 import numpy as np
 
@@ -19,11 +19,11 @@ class SharedEvaluator:
         self._evaluator = evaluator
 
     def predictions(self, batches):
-        """As `Evaluator.predictions`, of this worker's batches; every worker has to begin with them."""
+        """As `Evaluator.predictions`, for this worker's batches; every worker has to start them."""
         return self._evaluator.predictions(batches)
 
     def evaluate(self, batches, class_names, on_batch=None):
-        """As `Evaluator.evaluate`: batches are this worker's, the result is that of all; Stopped on one stops all."""
+        """As `Evaluator.evaluate`, with this worker's batches and the result of all; Stopped on one stops all."""
         classes = len(class_names)
         stopped = 0
         try:

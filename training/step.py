@@ -1,16 +1,16 @@
-"""The training step, which the trainer runs and the benchmarks time."""
+"""The training step that the trainer runs and the benchmarks time."""
 
 import tensorflow as tf
 
 from training.optimizers import LossScale
 
-# Of gradients that are summed over the replicas at once: enough that the network between them is busy rather than
-# waited for, and small enough that the first are on their way while the others are computed.
+# Size of the gradients that are summed over the replicas at once: large enough to keep the network between them busy,
+# and small enough that the first are sent while the others are computed.
 _PACK_BYTES = 32 * 2**20
 
 
 def sum_over_replicas(gradients):
-    """Sums over the replicas, in packs: TensorFlow would send each gradient by itself; called in a replica.
+    """Sums gradients over the replicas in packs; TensorFlow would send each by itself. Called in a replica.
 
     Args:
       gradients: A list of float32 tensors of known shapes.
@@ -42,7 +42,7 @@ class TrainStep(tf.Module):
 
     Attributes:
       global_step: int64 variable, the number of steps done.
-      loss_scale: The optimizers.LossScale; it scales in float16 only.
+      loss_scale: The optimizers.LossScale; it scales only in float16.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class TrainStep(tf.Module):
 
         Args:
           model: A SlimModel made in the scope of `strategy`.
-          optimizer: An optimizers.Optimizer over `variables`; None where `step` is not called.
-          learning_rate_fn: From the step (int64) to the rate; None where `step` is not called.
+          optimizer: An optimizers.Optimizer over `variables`; None if `step` is not called.
+          learning_rate_fn: From the step (int64) to the rate; None if `step` is not called.
           strategy: A tf.distribute strategy; None for the current one.
           label_smoothing: The part of the label's probability that is spread over all classes, in [0, 1).
           variables: The variables to train; None for all of the model's trainable ones.
-          training: What the model's norms are told; see `SlimModel.__call__`.
-          decay_loss: Makes the scalar that weight decay adds to the loss; None for the model's regularization_loss.
-          clip_gradient_norm: Norm over all gradients to which longer ones are shortened; None leaves them.
-          accumulation_steps: Parts that a replica's batch passes the network in, one after the other; their number must
-            divide it. The gradient is that of the mean over the batch; norms see a part at a time.
-          averages: An averages.MovingAverages to move at each step, or None.
+          training: The norms' `training` argument; see `SlimModel.__call__`.
+          decay_loss: Computes the scalar that weight decay adds to the loss; None for the model's regularization_loss.
+          clip_gradient_norm: Global norm to which the gradients are clipped; None for no clipping.
+          accumulation_steps: Parts in which a replica's batch passes the network, one after the other; must divide it.
+            The gradient is that of the mean over the batch; norms see one part at a time.
+          averages: An averages.MovingAverages to update at each step, or None.
         """
         super().__init__()
         self._model = model
@@ -100,7 +100,7 @@ class TrainStep(tf.Module):
 
     @property
     def variables_by_name(self):
-        """What a checkpoint holds besides the model: step, slots, loss scale and moving averages, by name."""
+        """The variables of a checkpoint besides the model's: step, slots, loss scale and moving averages, by name."""
         slots = self._optimizer.slots_by_name if self._optimizer else {}
         averages = self._averages.variables_by_name if self._averages else {}
         return {"global_step": self.global_step} | slots | self.loss_scale.variables_by_name | averages
@@ -111,7 +111,7 @@ class TrainStep(tf.Module):
 
         Args:
           images: Preprocessed images, [batch, height, width, 3], or the strategy's per-replica values.
-          labels: int32 [batch], likewise; or float32 [batch, num_classes], each class's part of an image.
+          labels: int32 [batch], or per-replica values; or float32 [batch, num_classes], each class's part of an image.
 
         Returns:
           A dict of float32 scalars: loss (cross-entropy plus L2), cross_entropy, top_1 (share of the batch, before the
@@ -121,7 +121,7 @@ class TrainStep(tf.Module):
 
     @tf.function(autograph=False)
     def forward_backward(self, images, labels):
-        """Computes what a step computes, but updates no weight; batch norm moves its averages.
+        """Computes what a step computes, but updates no weight; batch norm updates its averages.
 
         Returns:
           The loss, a float32 scalar, and the gradients in the order of the model's trainable variables.
@@ -140,7 +140,7 @@ class TrainStep(tf.Module):
         def stacked(*arguments):
             metrics = function(*arguments)
             names[:] = metrics
-            # One tensor to send, not one for each of them.
+            # One tensor to send, instead of one for each metric.
             return tf.stack(list(metrics.values()))
 
         per_replica = self._strategy.run(stacked, args=arguments)
@@ -163,7 +163,7 @@ class TrainStep(tf.Module):
         return metrics | {"learning_rate": learning_rate}
 
     def _accumulated_gradients(self, images, labels):
-        """As `_gradients`, in as many parts as were asked for."""
+        """As `_gradients`, but in `accumulation_steps` parts."""
         parts = self._accumulation_steps
         if parts == 1:
             return self._gradients(images, labels)
@@ -171,7 +171,7 @@ class TrainStep(tf.Module):
         def part(values, index):
             size = tf.shape(values)[0] // parts
             taken = values[index * size : (index + 1) * size]
-            # The static size, where there is one, is what traces the network.
+            # The network is traced with the static size, if there is one.
             static = values.shape[0] and values.shape[0] // parts
             taken.set_shape([static, *values.shape[1:]])
             return taken
@@ -183,7 +183,7 @@ class TrainStep(tf.Module):
 
         nothing = {name: tf.zeros([]) for name in ("loss", "cross_entropy", "top_1")}
         start = (tf.constant(0), nothing, [tf.zeros(variable.shape) for variable in self._variables])
-        # A loop, not copies of the network: these could run side by side, and hold their activations all at once.
+        # A loop, because copies of the network could run side by side and hold all activations at once.
         _, metrics, gradients = tf.while_loop(
             lambda index, *unused: index < parts, add, start, parallel_iterations=1, maximum_iterations=parts
         )
@@ -203,10 +203,10 @@ class TrainStep(tf.Module):
         return {"loss": loss, "cross_entropy": cross_entropy, "top_1": top_1}, gradients
 
     def _with_decay(self, gradients, replicas):
-        """Returns the loss of the weight decay, and the gradients with those of it added.
+        """Returns the loss of the weight decay, and the gradients with the decay's added.
 
-        They come last: sooner, as soon as an executor can, they would take the memory of all weights while the
-        activations take the most.
+        The decay's are computed last. Otherwise an executor could compute them early, and they would take the memory of
+        all weights while the activations take the most.
         """
         with tf.control_dependencies([gradient for gradient in gradients if gradient is not None]):
             with tf.GradientTape() as tape:
@@ -217,7 +217,7 @@ class TrainStep(tf.Module):
             return loss, [tf.add_n(parts) if parts else None for parts in both]
 
     def _classes(self, labels):
-        """The class of each image: of a mixed one, the greater part's."""
+        """The class of each image; for a mixed one, the class of the greater part."""
         return labels if labels.shape.rank == 1 else tf.argmax(labels, axis=-1, output_type=tf.int32)
 
     def _cross_entropy(self, labels, logits):

@@ -1,14 +1,14 @@
-"""The training steps of a run, one after the other: here, on all workers at once, or dealt out by parameter servers."""
+"""Runs the training steps: in this process, on all workers together, or handed out to workers of parameter servers."""
 
 from command_line import UserError
 from training import dealing, devices, parameter_servers
 
 
 class Stepping:
-    """Fetches batches and does steps."""
+    """Fetches batches and runs steps."""
 
     def __init__(self, config, step, source, workers, stop, first_step):
-        """Makes the input from a step on.
+        """Makes the input, from a step on.
 
         Args:
           config: A resolved TrainConfig.
@@ -30,25 +30,25 @@ class Stepping:
             self._batches = iter(devices.distribute(workers.strategy, workers, source.training_batches(first_step)))
 
     def advance(self, step, next_due, is_late, meter, profile, check):
-        """Does a step; or where workers do them apart from each other, those up to where all have to wait.
+        """Runs a step or, if workers run steps independently, all steps until they have to wait for each other.
 
         Args:
           step: Steps done.
-          next_due: A function of the steps done to those after which the network is to be scored.
-          is_late: A function: whether something is to be done with it by the clock.
-          meter: A meter.Meter, which is told what the time goes to.
+          next_due: A function from the steps done to the step after which the network is to be scored next.
+          is_late: A function that tells whether the run is due to save by the clock.
+          meter: A meter.Meter, which is told where the time goes.
           profile: A profiling.Profile.
-          check: A recalibration.ModeCheck, which gets the batch where it is here.
+          check: A recalibration.ModeCheck, which gets the batch if this process has it.
 
         Yields:
-          The metrics of each step, as of `TrainStep.step`.
+          The metrics of each step, as from `TrainStep.step`.
         """
         if self._dealer:
             meter.enter("step")
             with parameter_servers.explain_errors(self._workers.cluster, self._config.dataset_dir):
                 for metrics in self._dealer.run(step, next_due(step), is_late):
                     yield metrics
-                    meter.enter("step")  # What was done with them may have been another phase.
+                    meter.enter("step")  # The caller may have entered another phase.
             return
         meter.enter("input")
         batch = self._next()
@@ -59,8 +59,8 @@ class Stepping:
         yield metrics
 
     def local_images(self):
-        """The images of the batches that would come next, of each device of this process."""
-        if self._dealer:  # They come to the workers, and not here.
+        """The images of the batches that would come next, for each device of this process."""
+        if self._dealer:  # The batches go to the workers, not to this process.
             self._batches = iter(self._source.training_batches(self._first_step))
         while True:
             yield from self._workers.strategy.experimental_local_results(self._next()[0])

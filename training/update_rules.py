@@ -1,8 +1,8 @@
-"""How each optimizer moves a variable: one function for each, and the table of them.
+"""How each optimizer updates a variable: one function for each, and a table of them.
 
-The arithmetic is TensorFlow's own kernels, those that tf.compat.v1.train's optimizers ran; slots begin and are named
-as there, so that a checkpoint's `<variable>/RMSProp_1` means what it meant in Slim's. Keras' optimizers keep their
-state in variables of other names, and fail where a MirroredStrategy is to apply them in its replicas.
+The arithmetic is done by the TensorFlow kernels that tf.compat.v1.train's optimizers used. Slots have the same names
+and initial values, so that a checkpoint's `<variable>/RMSProp_1` means the same as in Slim's. Keras' optimizers keep
+their state under other names, and fail if a MirroredStrategy applies them in its replicas.
 """
 
 from typing import NamedTuple
@@ -14,10 +14,10 @@ class Rule(NamedTuple):
     """An optimizer with its numbers.
 
     Attributes:
-      slots: What it keeps for each variable: the ending of the slot's name -> the value that it begins with.
-      update: update(variable, slots, gradient, now) moves a variable and its slots in place; now is a Now.
-      betas: A dict of name -> number whose powers, by the count of steps, the rule needs.
-      decays: Whether the rule does the weight decay itself.
+      slots: What it keeps for each variable: the ending of the slot's name -> the slot's initial value.
+      update: update(variable, slots, gradient, now) updates a variable and its slots in place; now is a Now.
+      betas: A dict of name -> number; the rule needs their powers, with the count of steps as exponent.
+      decays: Whether the rule applies the weight decay itself.
     """
 
     slots: dict
@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 
 
 class Now(NamedTuple):
-    """What holds for one variable in one step: the rate, the powers of the rule's betas, and the weight decay."""
+    """The values for one variable in one step: the rate, the powers of the rule's betas, and the weight decay."""
 
     rate: tf.Tensor
     powers: tuple
@@ -143,7 +143,7 @@ def _ftrl(flags):
 
 
 def _lars(flags):
-    """You et al., arXiv:1708.03888: each layer's rate is in proportion to its weights over its gradient.
+    """You et al., arXiv:1708.03888: each layer's rate is proportional to the norm of its weights over its gradient's.
 
     velocity = momentum * velocity + rate * trust * (gradient + decay * variable); variable -= velocity, where trust is
     lars_eta * |variable| / (|gradient| + decay * |variable|) for weights, and 1 for norms and biases.
@@ -153,7 +153,7 @@ def _lars(flags):
         trust = 1.0
         if variable.shape.rank > 1:
             weight_norm, gradient_norm = tf.norm(variable), tf.norm(gradient)
-            # All zeros have no direction of their own: there the plain rate holds.
+            # If either norm is zero, the plain rate applies.
             trust = tf.where(
                 (weight_norm > 0) & (gradient_norm > 0),
                 tf.math.divide_no_nan(flags.lars_eta * weight_norm, gradient_norm + now.decay * weight_norm),
@@ -171,7 +171,7 @@ def _lars(flags):
     return Rule({"Momentum": 0.0}, update, decays=True)
 
 
-# By --optimizer; each makes a Rule of a resolved TrainConfig.
+# By --optimizer; each function makes a Rule from a resolved TrainConfig.
 RULES = {
     "sgd": _sgd,
     "momentum": _momentum,

@@ -1,4 +1,4 @@
-"""A run's folder watched from another process: each checkpoint is scored once, as it comes."""
+"""Watches a run's folder from another process, and scores each checkpoint once, as it appears."""
 
 import json
 import os
@@ -12,23 +12,23 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def watch(config, show=lambda text: None):
-    """Scores the checkpoints of a folder until its run is at its end, or none has come for long enough.
+    """Scores the checkpoints in a folder until its run ends, or none has appeared for long enough.
 
-    What was scored before, by a watcher that was stopped, is not scored again, unless on other data, with other flags,
-    or from another file. A checkpoint that the run deletes while others are scored is passed over. The best is kept in
-    the folder best/ of --eval_dir, in what the run's --best_metric names.
+    Checkpoints that an earlier, stopped watcher scored are not scored again, unless the data, the flags or the file
+    differ. A checkpoint that the run deletes while others are scored is skipped. The best one by the run's
+    --best_metric is kept in the folder best/ of --eval_dir.
 
     Args:
-      config: An evaluate_checkpoint.EvalConfig; checkpoint_path is the run's folder, which may still be missing.
+      config: An evaluate_checkpoint.EvalConfig; checkpoint_path is the run's folder, which need not exist yet.
       show: Called with a line for each checkpoint.
 
     Returns:
-      The lines of LINES that were scored as this watcher does, a list of dicts in the order of the steps: step,
+      The lines of LINES that were scored with this watcher's settings, a list of dicts in the order of the steps: step,
       checkpoint, dataset, split, count, top_1, top_5, cross_entropy; how (as `Scorer.how`) and saved (when the
       checkpoint was written, in nanoseconds since 1970).
 
     Raises:
-      UserError: If a flag, a checkpoint or the data is bad, or no checkpoint came at all.
+      UserError: If a flag, a checkpoint or the data is bad, or no checkpoint appeared at all.
     """
     import tensorflow as tf
 
@@ -47,7 +47,7 @@ def watch(config, show=lambda text: None):
     scorer, lines = None, None
     looked_at = time.monotonic()
     while True:
-        # The end is read before the folder: what came before the end is then seen too.
+        # The end is read before the folder, so that checkpoints from before the end are also seen.
         noted = run_folder.read_evaluation(folder)
         steps = checkpoints.steps_in(folder)
         if steps and scorer is None:
@@ -98,7 +98,7 @@ def _saved(prefix):
 
 
 def _score(scorer, prefix, step):
-    """The line of a checkpoint, or None if it is there no more."""
+    """The line of a checkpoint; None if it no longer exists."""
     saved = _saved(prefix)
     try:
         result = scorer.score(str(prefix))
@@ -111,14 +111,14 @@ def _score(scorer, prefix, step):
 
 
 def _read(path):
-    """The lines of a watcher before; one that was cut off by its end is not counted."""
+    """The lines of an earlier watcher; one that was cut off when it ended is dropped."""
     lines = []
     if path.exists():
         for text in path.read_text(encoding="utf-8").splitlines():
             try:
                 lines.append(json.loads(text))
             except ValueError:
-                # What was cut off must not stand before the next line.
+                # The cut-off text must not stay before the next line.
                 path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
                 break
     return lines

@@ -1,7 +1,7 @@
-"""The processes of a run on several machines: who they are, how they meet, what they tell each other.
+"""The processes of a run on several machines, and how they exchange values.
 
-Every worker runs the same command. Worker 0 is the chief: it alone touches the run's folder. What the others need to
-know of it, and every decision that is a matter of one process (a signal, a clock), goes through `Workers.sum`.
+Every worker runs the same command. Worker 0 is the chief, which alone touches the run's folder. What the others need to
+know about it, and every decision that starts in one process (a signal, a clock), goes through `Workers.sum`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from command_line import UserError
 from training import clusters, parameter_servers
 
 _ONE_PROCESS = clusters.Cluster()
-LOST = 75  # Exit status of a worker whose peer is gone, or ends: the same command, started anew everywhere, mends it.
+LOST = 75  # Exit status of a worker whose peer is gone or ends: running the same command everywhere again mends it.
 _COLLECTIVE_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -26,7 +26,7 @@ _COLLECTIVE_ERRORS = (
 
 
 class PeerLost(UserError):
-    """Another worker is gone; all go on from the last checkpoint when they are started again."""
+    """Another worker is gone; all continue from the last checkpoint when they are restarted."""
 
     status = LOST
 
@@ -35,18 +35,18 @@ class Workers:
     """The workers of a run, seen from one of them.
 
     Attributes:
-      addresses: HOST:PORT of each, the chief's first; () in a run of one process.
+      addresses: HOST:PORT of each, the chief first; () in a run of one process.
       index: This one's place among them.
       count: How many, at least 1.
       is_chief: Whether this one writes checkpoints, curves and the log.
-      cluster: The clusters.Cluster; where it has servers, only the chief has a Workers, of one.
+      cluster: The clusters.Cluster; if it has servers, only the chief has a Workers, with a count of 1.
     """
 
     def __init__(self, cluster=_ONE_PROCESS):
-        """Args: cluster: a clusters.Cluster. `strategy` is to be set before anything is told."""
+        """Args: cluster: a clusters.Cluster. `strategy` has to be set before values are exchanged."""
         self.cluster = cluster
         self.addresses = cluster.workers
-        # Where there are servers, only the chief runs this program; the others do as it asks.
+        # With servers, only the chief runs this program; the others do what it asks.
         self.count = max(1, len(self.addresses)) if not cluster.servers else 1
         self.index = cluster.index
         self.is_chief = cluster.is_chief
@@ -68,7 +68,7 @@ class Workers:
 
         def add(*values):
             context = tf.distribute.get_replica_context()
-            # One replica of each worker speaks for it.
+            # Only one replica of each worker contributes its values.
             speaks = context.replica_id_in_sync_group % local_replicas == 0
             values = [value if speaks else tf.zeros_like(value) for value in values]
             return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
@@ -77,12 +77,12 @@ class Workers:
         return [self.strategy.experimental_local_results(total)[0].numpy() for total in totals]
 
     def agree(self, *wishes):
-        """Whether any worker wishes so; a tuple of bools, the same everywhere."""
+        """For each wish, whether any worker has it; a tuple of bools, the same everywhere."""
         (votes,) = self.sum([np.int32([bool(wish) for wish in wishes])])
         return tuple(bool(vote) for vote in votes)
 
     def from_chief(self, make):
-        """What `make()` gives on the chief, a JSON-able value, on every worker; only the chief calls it."""
+        """Returns on every worker the JSON-able value of `make()` on the chief, which alone calls it."""
         if self.count == 1:
             return make()
         text = json.dumps(make()).encode() if self.is_chief else b""
@@ -91,27 +91,27 @@ class Workers:
         return json.loads(codes.astype(np.uint8).tobytes())
 
     def share(self, variables):
-        """Gives every worker's variables the chief's values."""
+        """Sets every worker's variables to the chief's values."""
         if self.count == 1:
             return
         by_dtype = {}
         for variable in variables:
             by_dtype.setdefault(variable.dtype, []).append(variable)
         for same in by_dtype.values():
-            # Of a moving statistic, the chief's own: to read the whole would be their mean over the workers.
+            # For a moving statistic, the chief's own value: reading the variable would give the mean over the workers.
             local = [self.strategy.experimental_local_results(variable)[0].numpy() for variable in same]
             values = self.sum([value if self.is_chief else np.zeros_like(value) for value in local])
             for variable, value in zip(same, values, strict=True):
                 variable.assign(value, read_value=False)
 
     def check_same(self, described):
-        """Sees that all workers are about to do the same; all of them have to call it.
+        """Checks that all workers are about to do the same; all of them have to call it.
 
         Args:
-          described: A dict of names, as a message may use them, to JSON-able values.
+          described: A dict from names, for messages, to JSON-able values.
 
         Raises:
-          UserError: If a value is not the chief's, on every worker.
+          UserError: On every worker, if a value of one is not the chief's.
         """
         theirs, ours = self.from_chief(lambda: described), json.loads(json.dumps(described))
         different = [name for name in ours if ours[name] != theirs.get(name)]
@@ -123,7 +123,7 @@ class Workers:
 
     @contextlib.contextmanager
     def dismissed_at_the_end(self):
-        """After it the processes that parameter servers are made of end, unless the run is to be started again."""
+        """A context after which parameter servers and their workers end, unless the run is to be restarted."""
         is_lost = False
         try:
             yield
@@ -136,7 +136,7 @@ class Workers:
 
     @contextlib.contextmanager
     def explain_losses(self):
-        """Turns what TensorFlow raises when a peer is gone into a PeerLost that names it."""
+        """Turns TensorFlow's error for a lost peer into a PeerLost that names it."""
         try:
             yield
         except _COLLECTIVE_ERRORS as error:
@@ -160,9 +160,9 @@ def find_workers(config):
       config: A TrainConfig.
 
     Returns:
-      A Workers; of one process where nothing names more.
+      A Workers; of one process if nothing names more.
 
     Raises:
-      UserError: If they contradict each other or themselves.
+      UserError: If they are wrong or contradict each other.
     """
     return Workers(clusters.find_cluster(config))

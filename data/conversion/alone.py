@@ -1,4 +1,4 @@
-"""Work that only one process at a time may do, where several convert into one folder."""
+"""Lets only one process at a time do some work, when several convert into one folder."""
 
 import contextlib
 import fcntl
@@ -7,10 +7,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def alone(lock_path):
-    """A context of one process at a time; others wait. On a file system without locks, any number are in it.
+    """A context for one process at a time; others wait. Without file locks (on some file systems) none waits.
 
     Args:
-      lock_path: A file that is made, with its folder; it may be removed by whoever is in the context.
+      lock_path: A file that is made, with its folder. A process within the context may remove it.
     """
     with _made(Path(lock_path)) as file:
         with contextlib.suppress(OSError):
@@ -21,6 +21,6 @@ def alone(lock_path):
 def _made(path):
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Another may just have removed the folder.
+        # Another process may just have removed the folder.
         with contextlib.suppress(FileNotFoundError):
             return open(path, "w")  # noqa: SIM115 - its caller is a context

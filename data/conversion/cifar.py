@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their publisher's binary form: a label byte or two, then three planes of 32x32."""
+"""CIFAR-10 and CIFAR-100 in their publisher's binary form: one or two label bytes, then three planes of 32x32."""
 
 import dataclasses
 from pathlib import Path
@@ -18,12 +18,12 @@ _LICENCE = "none stated; cite A. Krizhevsky, Learning Multiple Layers of Feature
 
 @dataclasses.dataclass(frozen=True)
 class Cifar:
-    """One of the two: which files hold which split, and their sums.
+    """One of the two data sets: which files hold which split, and their checksums.
 
     Attributes:
-      checksum: Of the archive.
+      checksum: Checksum of the archive.
       files: {split: {file name: checksum}}, in the order of the records.
-      label_bytes: Before each image; the last is the class.
+      label_bytes: Label bytes before each image; the last is the class.
       names_file: Holds a class name on each line.
     """
 
@@ -38,7 +38,7 @@ class Cifar:
         """Plans the records in the order of the publisher's files.
 
         Raises:
-          UserError: If the source is missing, incomplete, or not what its publisher made.
+          UserError: If the source is missing, incomplete, or differs from what its publisher made.
         """
         found = {Path(entry.name).name: entry for entry in list_files(self._local(request), request.scratch_dir)}
         wanted = [name for files in self.files.values() for name in files]
@@ -79,7 +79,7 @@ class Cifar:
         start = max(entry.offset, 0)
         check(path, checksum, start, entry.size)
         size = self.label_bytes + _IMAGE_BYTES
-        # Read, not mapped: pages of a mapped file count as memory of ours.
+        # Read, not memory-mapped: pages of a mapped file count as our memory.
         labels = np.fromfile(path, np.uint8, entry.size, offset=start)[self.label_bytes - 1 :: size]
         if len(labels) * size != entry.size or labels.max() >= len(class_names):
             raise UserError(f"{path}: {entry.name} does not hold images of {len(class_names)} classes")
@@ -122,7 +122,7 @@ CIFAR100 = Cifar(
 
 
 def encode_planes(planes):
-    """The bytes of a red, a green and a blue plane of 32x32 as an Encoded PNG."""
+    """Encodes the bytes of a red, a green and a blue plane of 32x32 as an Encoded PNG."""
     return encode_pixels(np.frombuffer(planes, np.uint8).reshape(3, SIDE, SIDE).transpose(1, 2, 0))
 
 

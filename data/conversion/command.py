@@ -15,10 +15,10 @@ CONTACT_SHEET = "contact_sheet.png"
 
 
 def convert(config, show=print):
-    """Converts as the flags say; returns what --json gets, a dict.
+    """Converts as the flags say; returns the dict that --json writes.
 
     Raises:
-      UserError: As the converters do, and for flags that do not fit.
+      UserError: As the converters do, and for flags that do not fit together.
     """
     if config.dataset_name not in CONVERTERS:
         raise UserError(f"unknown dataset_name {config.dataset_name!r}: known are {', '.join(CONVERTERS)}")
@@ -60,7 +60,7 @@ def verify(config, show=print):
     """Checks the data set that --verify names, and draws its contact sheet; returns the report, a dict.
 
     Raises:
-      UserError: For the first thing that is wrong.
+      UserError: For the first fault found.
     """
     from data.conversion import verification
     from data.conversion.contact_sheet import write_contact_sheet
@@ -80,7 +80,7 @@ def verify(config, show=print):
 
 
 def summary(directory):
-    """What is in a finished data set, a dict."""
+    """The contents of a finished data set, as a dict."""
     dataset = catalog.open_dataset(directory=directory)
     return {"name": dataset.name, "splits": dataset.splits, "num_classes": dataset.num_classes}
 

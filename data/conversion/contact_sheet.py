@@ -1,4 +1,4 @@
-"""A picture of a data set: a row for each class, some of its images in it."""
+"""A picture of a data set: one row for each class, with some of its images."""
 
 import io
 from pathlib import Path
@@ -16,11 +16,11 @@ _MOST_CLASSES = 100
 
 
 def write_contact_sheet(path, class_names, class_counts, examples):
-    """Writes a PNG; of more than 100 classes, every so manieth is shown.
+    """Writes a PNG; with more than 100 classes, it shows only every n-th of them.
 
     Args:
       class_names: Name of each class.
-      class_counts: Images of each class, shown beside its name.
+      class_counts: Number of images of each class, shown beside its name.
       examples: {label: [encoded image]}.
     """
     step = -(-len(class_names) // _MOST_CLASSES)
@@ -29,7 +29,7 @@ def write_contact_sheet(path, class_names, class_counts, examples):
     size = (_TEXT_WIDTH + columns * (_CELL + _GAP) + _GAP, len(labels) * (_CELL + _GAP) + _GAP)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    # Pillow's own font has few letters beyond ASCII; this one comes with matplotlib, whatever the machine has.
+    # Pillow's own font has few letters beyond ASCII; this one comes with matplotlib on every machine.
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _TEXT_SIZE)
     for row, label in enumerate(labels):
         top = _GAP + row * (_CELL + _GAP)
@@ -46,7 +46,7 @@ def _paste(sheet, encoded, left, top):
         image = image.convert("RGB")
     scale = _CELL / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
-    # Small images keep their pixels visible.
+    # Keeps the pixels of small images visible.
     thumbnail = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
     sheet.paste(thumbnail, (left + (_CELL - size[0]) // 2, top + (_CELL - size[1]) // 2))
 

@@ -1,4 +1,4 @@
-"""Has the shards of a plan written, then writes labels.txt and dataset.json, which make a data set of them."""
+"""Gets the shards of a plan written, then writes labels.txt and dataset.json, which make them a data set."""
 
 import collections
 import csv
@@ -22,10 +22,10 @@ LABELS = "labels.txt"
 
 
 class Result(NamedTuple):
-    """What a run did. `num_missing` shards are left to other runs; when 0 the data set is there.
+    """What a run did. `num_missing` shards are left to other runs; if 0, the data set is complete.
 
-    `was_there` says that the data set was finished before. `bad_files` are [name, reason] of what was left out of the
-    whole data set, known once it is there.
+    `was_there` says whether the data set was finished before. `bad_files` are [name, reason] of the files left out of
+    the whole data set; they are known once it is complete.
     """
 
     num_written: int
@@ -38,14 +38,14 @@ class Result(NamedTuple):
 
 
 def convert(plan, directory, on_error="fail", shard_range=None, write_shards=on_this_machine.write_shards):
-    """Writes a plan's shards into `directory`, those that are there already excepted.
+    """Writes a plan's shards into `directory`, except those that are already there.
 
     Args:
       plan: A `plan.Plan`.
-      directory: Where the data set goes; made when it is not there.
-      on_error: What a file that does not decode does: "fail" or "skip".
-      shard_range: (first, end) of the shards to write, by their number over all splits; None for all.
-      write_shards: What writes them, as `on_this_machine.write_shards` does.
+      directory: Folder of the data set; made if missing.
+      on_error: What to do about files that do not decode: "fail" or "skip" them.
+      shard_range: (first, end) of the shards to write, numbered over all splits; None for all.
+      write_shards: The function that writes them, such as `on_this_machine.write_shards`.
     Returns:
       A Result.
     Raises:
@@ -77,7 +77,7 @@ def convert(plan, directory, on_error="fail", shard_range=None, write_shards=on_
 
 
 def _receipts_of_whole_shards(directory, fingerprints, finished, on_error):
-    """The receipts of shards that need not be written; `finished` as `_finished_receipts` gives it."""
+    """The receipts of shards that need not be written; `finished` comes from `_finished_receipts`."""
     receipts = {}
     for shard, fingerprint in fingerprints.items():
         receipt = finished[shard.name] if finished else shard_files.read_receipt(directory, shard)
@@ -93,12 +93,12 @@ def _receipts_of_whole_shards(directory, fingerprints, finished, on_error):
 
 
 def _finish_if_complete(plan, directory, fingerprints, receipts, on_error):
-    """Makes a data set of the shards if all are there, with what others have written meanwhile.
+    """Makes the shards a data set if all are there, including those that others have written meanwhile.
 
     Returns:
-      The number of shards that are missing, and the files that the data set lacks.
+      The number of missing shards, and the files left out of the data set.
     """
-    # Of several whose shards were the last, the first finishes, and the others find it done.
+    # If several processes wrote the last shards, the first one here finishes, and the others find it done.
     with alone(directory / shard_files.UNFINISHED / ".lock"):
         if _finished_receipts(plan, directory, fingerprints) is not None:
             return 0, _read_bad_files(directory)
@@ -108,7 +108,7 @@ def _finish_if_complete(plan, directory, fingerprints, receipts, on_error):
 
 
 def is_finished(directory, name):
-    """Whether a conversion of data set `name` is there with all its shards, so that nothing need be fetched.
+    """Whether the directory holds data set `name` with all its shards, so that nothing need be fetched.
 
     Raises:
       UserError: If the directory holds another data set.
@@ -140,7 +140,7 @@ def _read_description(directory):
 
 
 def _finished_receipts(plan, directory, fingerprints):
-    """Receipts by name of the shards of a finished conversion; None when there is none."""
+    """The receipts of a finished conversion, by shard name; None if there is none."""
     description = _read_description(directory)
     if description is None:
         return None
@@ -195,7 +195,7 @@ def _write_bad_files(directory, bad_files):
 
 
 def _read_bad_files(directory):
-    """What `_write_bad_files` has written; [] without the file."""
+    """Reads what `_write_bad_files` wrote; [] without the file."""
     path = directory / BAD_FILES
     if not path.exists():
         return []
@@ -204,7 +204,7 @@ def _read_bad_files(directory):
 
 
 def _finish(plan, directory, receipts):
-    """Makes the shards a data set; returns the files that it lacks."""
+    """Makes the shards a data set; returns the files left out of it."""
     counts = {split: collections.Counter() for split in plan.splits}
     bad_files = []
     for shard in plan.shards:
@@ -238,7 +238,7 @@ def _finish(plan, directory, receipts):
             },
         },
     }
-    # Last: until it is there, nothing takes the shards for a data set.
+    # Written last: without it, nothing takes the shards for a data set.
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     shard_files.write_text(directory / catalog.DESCRIPTION_FILE, text)
     shutil.rmtree(directory / shard_files.UNFINISHED, ignore_errors=True)
@@ -263,7 +263,7 @@ def _check_counts(plan, counts, bad_files):
 
 
 def _check_no_other_files(plan, directory):
-    """Files that the pattern takes for the data set's would be read with it."""
+    """Other files that match the file pattern would be read as part of the data set."""
     ours = {shard.name for shard in plan.shards}
     for split in plan.splits:
         for path in directory.glob(plan.file_pattern.replace("{split}", split)):
@@ -272,7 +272,7 @@ def _check_no_other_files(plan, directory):
                 continue
             if not receipt.exists():
                 raise UserError(f"{path} is not part of this conversion, but looks so by its name: move it away")
-            # An earlier run, with other shards, did not finish.
+            # Left by an earlier, unfinished run with other shards.
             path.unlink()
 
 

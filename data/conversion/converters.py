@@ -1,4 +1,4 @@
-"""The table of converters: --dataset_name to the function that plans its conversion."""
+"""The table of converters, from --dataset_name to the function that plans the conversion."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from data.conversion.plan import Plan
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a converter is asked for; the fields are the flags of the same names.
+    """What a converter is asked to do; the fields are the flags of the same names.
 
     Attributes:
       source: Path or URL; None for the publisher's.
-      scratch_dir: Where downloads and unpacked archives go; removed with the end of the conversion.
+      scratch_dir: Folder for downloads and unpacked archives, removed at the end of the conversion.
     """
 
     dataset_dir: Path
@@ -31,7 +31,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Converter:
-    """`plan` makes a Plan of a Request; `splits_by_flags` says whether validation_fraction and seed mean anything."""
+    """`plan` turns a Request into a Plan; `splits_by_flags` says whether it uses validation_fraction and seed."""
 
     plan: Callable[[Request], Plan]
     splits_by_flags: bool = False

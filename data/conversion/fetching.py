@@ -1,4 +1,4 @@
-"""Downloads that survive a broken connection, and files that are checked against their publisher's sums."""
+"""Downloads that survive a broken connection, and checks of files against their publisher's checksums."""
 
 import hashlib
 import http.client
@@ -24,19 +24,19 @@ def is_url(source):
 
 
 def fetch(url, folder, checksum=None):
-    """Downloads a file, going on where an earlier call or a broken connection has stopped.
+    """Downloads a file, resuming where an earlier call or a broken connection stopped.
 
-    Two processes that want the same file do not write it both: the second waits for the first.
+    If two processes want the same file, the second waits for the first.
 
     Args:
       url: http or https.
-      folder: Where the file goes, under its name in the URL, in a folder of the URL's own: publishers call different
-        files alike. Made when it is not there.
-      checksum: As for `check`; None to take what comes.
+      folder: Where the file goes, under its name in the URL, in a subfolder for this URL, since publishers give
+        different files the same name. Made if missing.
+      checksum: As for `check`; None for no check.
     Returns:
-      Path of the file, whole and checked.
+      Path of the file, complete and checked.
     Raises:
-      UserError: If the server cannot be reached or does not have it, or the sum is wrong.
+      UserError: If the server cannot be reached or does not have the file, or the checksum is wrong.
     """
     path = place_of(url, folder)
     with alone(path.parent / ".lock"):
@@ -46,7 +46,7 @@ def fetch(url, folder, checksum=None):
 
 
 def place_of(url, folder):
-    """Where `fetch` puts a file."""
+    """The path at which `fetch` puts a file."""
     own = hashlib.sha256(url.encode()).hexdigest()[:12]
     return Path(folder) / own / os.path.basename(urllib.parse.urlparse(url).path)
 
@@ -56,7 +56,7 @@ def _fetch_to(path, url, checksum):
     resumed = part.exists()
     _download(url, part)
     if checksum is not None and not _matches(part, checksum):
-        # The parts of two versions of the file may have met in it.
+        # It may be joined from parts of two versions of the file.
         part.unlink()
         if resumed:
             return _fetch_to(path, url, checksum)
@@ -68,7 +68,7 @@ def _fetch_to(path, url, checksum):
 
 
 def check(path, checksum, offset=0, size=None):
-    """Checks a file, or a part of it, against a sum such as "md5:c32a1d..." or "sha256:58a81a...".
+    """Checks a file, or a part of it, against a checksum such as "md5:c32a1d..." or "sha256:58a81a...".
 
     Raises:
       UserError: If they differ.
@@ -119,13 +119,13 @@ def _download(url, part):
 
 
 def _download_rest(url, part):
-    """One request for what `part` lacks. Raises what urllib and http.client raise."""
+    """Makes one request for the bytes that `part` lacks. Raises what urllib and http.client raise."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        # Range not satisfiable: nothing lies beyond what is there. The sum will tell whether that is all.
+        # Range not satisfiable: the server has no further bytes. The checksum will tell whether the file is complete.
         if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{have}":
             return
         if error.code == 416:
@@ -151,7 +151,7 @@ def _download_rest(url, part):
 
 
 def _first_byte(response):
-    """Where a partial answer starts, None when it does not say."""
+    """The first byte of a partial response; None if it does not say."""
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
     first = rest.partition("-")[0]
     return int(first) if unit == "bytes" and first.isdigit() else None

@@ -1,4 +1,4 @@
-"""TensorFlow's photographs of five flowers, split as research/slim does: 350 at random for validation."""
+"""TensorFlow's photographs of five flowers, split as in research/slim: 350 random ones for validation."""
 
 import random
 from pathlib import Path
@@ -21,8 +21,8 @@ _SEED = 0
 def plan_flowers(request):
     """Plans Slim's 3320 and 350 records in 5 shards each.
 
-    research/slim shuffles the names as the file system lists them, so that its split differs from machine to machine;
-    here they are sorted first.
+    research/slim shuffles the names in the order of the file system, so its split differs between machines. Here they
+    are sorted first.
 
     Raises:
       UserError: If the source is missing, or does not hold the 3670 photographs.
@@ -35,7 +35,7 @@ def plan_flowers(request):
     for entry in list_files(source, request.scratch_dir):
         *_, folder, name = ("", *entry.name.split("/"))
         if folder in CLASS_NAMES and name.lower().endswith(".jpg"):
-            # The same name wherever the photographs lie: it decides the split.
+            # The same key wherever the photographs lie, because it decides the split.
             found[f"{folder}/{name}"] = Item(
                 entry.name, CLASS_NAMES.index(folder), entry.location, entry.offset, entry.size
             )

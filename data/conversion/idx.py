@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in their IDX form: two files of images and two of labels, gzip or not."""
+"""MNIST and Fashion-MNIST in IDX form: two files of images and two of labels, gzipped or not."""
 
 import dataclasses
 import struct
@@ -20,12 +20,12 @@ _IMAGE_BYTES = SIDE * SIDE
 
 @dataclasses.dataclass(frozen=True)
 class Idx:
-    """One of the two.
+    """One of the two data sets.
 
     Attributes:
-      url: Of the folder on the server.
-      files: {split: (file of images, file of labels, images)}, names without .gz.
-      checksums: {file name without .gz: sum of the .gz that the publisher serves}.
+      url: URL of the folder on the server.
+      files: {split: (file of images, file of labels, number of images)}, names without .gz.
+      checksums: {file name without .gz: checksum of the .gz that the publisher serves}.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Idx:
         """Plans the records in the order of the publisher's files.
 
         Raises:
-          UserError: If a file is missing, cut short, of another kind, or not what the publisher serves.
+          UserError: If a file is missing, cut short, of another kind, or differs from what the publisher serves.
         """
         splits = {}
         for split, (images, labels, count) in self.files.items():
@@ -75,7 +75,7 @@ class Idx:
 
 
 def encode_grey(pixels):
-    """The bytes of 28x28 greys as an Encoded PNG, grey as Slim's."""
+    """Encodes the bytes of 28x28 greys as an Encoded PNG, grey as Slim's."""
     return encode_pixels(np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE))
 
 

@@ -1,4 +1,4 @@
-"""One image file of any kind as the bytes of a record."""
+"""Turns an image file of any kind into the bytes of a record."""
 
 import io
 import warnings
@@ -12,10 +12,10 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 # 2**26 pixels are 200 MB as RGB: with one such image in every worker, memory stays bounded.
 MOST_PIXELS = 2**26
 MOST_BYTES = 2**28
-# TensorFlow's decoder refuses the other kinds of JPEG: 12 bits, arithmetic codes, lossless.
+# TensorFlow's decoder refuses the other kinds of JPEG: 12-bit, arithmetic-coded, lossless.
 _JPEG_FRAMES_KEPT = (0xC0, 0xC1, 0xC2)
 _PNG_BIT_DEPTH_AT = 24
-# Phones put a second picture, a preview or a depth map, behind the JPEG that every decoder shows: an MPO file.
+# In an MPO file, phones append a second picture (a preview or a depth map) to the JPEG that every decoder shows.
 _JPEGS = ("JPEG", "MPO")
 _ORIENTATION = 0x0112  # The EXIF tag; its values 2 to 8 say how the camera was held.
 _TO_UPRIGHT = {
@@ -27,30 +27,30 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A JPEG turned upright is rounded anew: by 0.6 of 255 in a photograph, at 1.7 times its size. As PNG it is 7 times.
+# Re-encoding a JPEG turned upright changes a photograph by 0.6 of 255, at 1.7 times its size. A PNG takes 7 times.
 _QUALITY_OF_TURNED = 95
 
 
 def encode_for_records(data, other_format="png", upright=False):
-    """Keeps a JPEG or plain RGB PNG as it is; makes an RGB file of any other image.
+    """Keeps a JPEG or plain RGB PNG unchanged; turns any other image into an RGB file.
 
-    Alpha is dropped, not blended, and 16 bits lose the lower 8: what TensorFlow's own decoder does, so that an image
-    looks the same from a record as from its file. Of an animation the first picture counts.
+    Alpha is dropped, not blended, and 16-bit values lose the lower 8 bits. TensorFlow's own decoder does the same, so
+    an image looks the same from a record as from its file. Of an animation, only the first picture is kept.
 
     Args:
       data: The bytes of the file.
-      other_format: "png", or "jpeg" as Slim's ImageNet records have it (quality 100).
-      upright: Whether to turn a picture as its EXIF orientation says, which TensorFlow's decoder does not look at; a
-        JPEG that has to be turned is encoded anew.
+      other_format: "png", or "jpeg" as in Slim's ImageNet records (quality 100).
+      upright: Whether to turn a picture as its EXIF orientation says, which TensorFlow's decoder ignores; a JPEG that
+        has to be turned is re-encoded.
     Returns:
       Encoded; its format is jpg or png.
     Raises:
-      BadFileError: If the bytes are no whole image.
+      BadFileError: If the bytes are not a complete image.
     """
     if not data:
         raise BadFileError("the file is empty")
     try:
-        # Of broken EXIF data and the like, which no pixel depends on, without the name of the file.
+        # Warnings about broken EXIF data and the like, which pixels do not depend on, do not name the file.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             return _encode_opened(image, data, other_format, upright)
     except UnidentifiedImageError:
@@ -66,17 +66,17 @@ def encode_for_records(data, other_format="png", upright=False):
 
 
 def encode_pixels(pixels):
-    """A uint8 array, [height, width] or [height, width, 3], as an Encoded PNG."""
+    """Encodes a uint8 array, [height, width] or [height, width, 3], as an Encoded PNG."""
     return _encode(Image.fromarray(pixels), "png")
 
 
 def orientation_of(image):
-    """The EXIF orientation of an opened image as Pillow loads it; 1, upright, when there is none that can be read."""
+    """The EXIF orientation of an opened image as Pillow loads it; 1 (upright) if none can be read."""
     try:
         if image.format == "TIFF":
-            image.load()  # Which turns it, and takes the tag away.
+            image.load()  # Turns the image and removes the tag.
         orientation = image.getexif().get(_ORIENTATION)
-    # Pillow's parser raises what it likes; a broken tag does not spoil the picture.
+    # Pillow's parser may raise anything; a broken tag does not spoil the picture.
     except Exception:
         return 1
     return orientation if orientation in _TO_UPRIGHT else 1
@@ -92,7 +92,7 @@ def _encode_opened(image, data, other_format, upright):
         turned = _to_rgb(image.transpose(_TO_UPRIGHT[orientation]))
         return _encode(turned, "jpeg" if is_jpeg else other_format, _QUALITY_OF_TURNED)
     if is_jpeg and image.mode in ("RGB", "L") and _frame_of_jpeg(data) in _JPEG_FRAMES_KEPT:
-        # An eighth of the size still reads every code of the file, in two thirds of the time.
+        # Decoding to an eighth of the size still reads every code of the file, in two thirds of the time.
         image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
         image.load()
         return Encoded(data, "jpg", height, width)
@@ -104,7 +104,7 @@ def _encode_opened(image, data, other_format, upright):
 
 def _encode(image, image_format, quality=100):
     buffer = io.BytesIO()
-    # Settings and profiles of the source do not belong to the new pixels.
+    # The source's settings and profiles do not apply to the new pixels.
     image.info.clear()
     options = {"quality": quality, "subsampling": 0} if image_format == "jpeg" else {}
     image.save(buffer, image_format, **options)
@@ -124,7 +124,7 @@ def _is_plain_png(image, data):
 
 
 def _frame_of_jpeg(data):
-    """The marker that starts the frame, which names the kind of JPEG; None when there is none."""
+    """The start-of-frame marker, which tells the kind of JPEG; None if there is none."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]

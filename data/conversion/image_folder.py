@@ -1,4 +1,4 @@
-"""Images in a folder for each class, or in a list: the plan for any data of one's own."""
+"""Plans the conversion of a user's own images, in a folder for each class or listed in a CSV."""
 
 import csv
 import functools
@@ -13,7 +13,7 @@ from data.conversion.image_files import EXTENSIONS, encode_for_records
 from data.conversion.plan import Item, Plan, shards_of_splits
 from data.conversion.reading import ARCHIVE_EXTENSIONS, Entry, is_hidden, list_files, named
 
-# Of lower-case names.
+# The keys are lower-case names.
 _SPLIT_OF_FOLDER = {
     "train": "train",
     "training": "train",
@@ -30,13 +30,13 @@ _EXPECTED = "expected SOURCE/class/image.jpg or SOURCE/train/class/image.jpg"
 def plan_image_folder(request):
     """Plans a folder or archive of class folders, with or without {train,validation,test} above them, or a CSV.
 
-    The images of a split come in an order that `seed` and their names decide, whatever the file system. Of a source
-    without a validation split, `validation_fraction` of each class is split off in the same way.
+    The order of a split's images depends only on `seed` and their names, not on the file system. If the source has no
+    validation split, `validation_fraction` of each class is split off in the same way.
 
     Args:
       request: A `converters.Request`.
     Raises:
-      UserError: If the source is missing, empty, or no classes can be made of it.
+      UserError: If the source is missing or empty, or has no usable classes.
     """
     if request.source is None:
         raise UserError("image_folder needs --source: a folder of class folders, an archive of one, or a CSV file")
@@ -54,7 +54,7 @@ def plan_image_folder(request):
         name=_name_of(request.dataset_dir),
         class_names=class_names,
         splits=splits,
-        # As people saw the pictures when they sorted them, and as `inference` sees those that it classifies.
+        # Upright is how people saw the pictures when they sorted them, and how `inference` sees those it classifies.
         encode=functools.partial(encode_for_records, upright=True),
         num_shards=shards_of_splits(request.num_shards, splits),
         settings={"converter": "image_folder", "class_names_digest": _digest_of(class_names)},
@@ -64,7 +64,7 @@ def plan_image_folder(request):
 
 
 def class_names_of(found):
-    """Names in the order of their labels: sorted, as numbers when all are numbers.
+    """Class names in the order of their labels: sorted, as numbers if all are numbers.
 
     Args:
       found: {split: {class name: [Entry]}}.
@@ -75,7 +75,7 @@ def class_names_of(found):
 
 
 def seeded_order(entries, seed):
-    """Entries or Items shuffled by a digest of seed and name, which no version of Python or file system changes."""
+    """Entries or Items shuffled by a digest of seed and name, the same for any version of Python and file system."""
     return sorted(entries, key=lambda entry: hashlib.sha256(b"%d/%s" % (seed, os.fsencode(entry.name))).digest())
 
 
@@ -102,12 +102,12 @@ def _check_not_inside(dataset_dir, source):
 
 def _name_of(dataset_dir):
     name = Path(dataset_dir).resolve().name or "images"
-    # A name in the catalog would bring that data set's preprocessing with it.
+    # With a name from the catalog, it would get that data set's preprocessing.
     return f"{name}_images" if name in catalog.DATASETS else name
 
 
 def _sort_into_classes(entries, source):
-    """Returns ({split: {class name: [Entry]}}, names of the files that are no images)."""
+    """Returns ({split: {class name: [Entry]}}, names of the files that are not images)."""
     images = [entry for entry in entries if entry.name.lower().endswith(EXTENSIONS)]
     ignored = [entry.name for entry in entries if not entry.name.lower().endswith(EXTENSIONS)]
     if not images:
@@ -134,15 +134,15 @@ def _sort_into_classes(entries, source):
 
 
 def _has_splits(images, depth, source):
-    """Whether the folders at `depth` are splits: all have the name of one, and folders of images in them.
+    """Whether the folders at `depth` are splits: all are named like one, and hold folders of images.
 
     Raises:
-      UserError: If some are and some are not, or none is for training: taken for classes, they would train a network
-        to tell the splits apart.
+      UserError: If only some are splits, or none is for training. Taken for classes, they would train a network to
+        tell the splits apart.
     """
     tops = {entry.name.split("/")[depth] for entry in images if entry.name.count("/") > depth}
     splits = {top for top in tops if top.lower() in _SPLIT_OF_FOLDER}
-    # A folder "train" of images alone is the class of trains.
+    # A folder "train" that holds only images is the class of trains.
     if not any(entry.name.count("/") > depth + 1 and entry.name.split("/")[depth] in splits for entry in images):
         return False
     if others := sorted(tops - splits):
@@ -157,7 +157,7 @@ def _has_splits(images, depth, source):
 
 
 def _check_no_empty_class(source, above, has_splits, class_names):
-    """A class folder without images would go unnoticed, and those after it get other labels."""
+    """A class folder without images would go unnoticed and shift the labels of those after it."""
     parents = [source.joinpath(*above)]
     if has_splits:
         parents = [folder for folder in parents[0].iterdir() if folder.name.lower() in _SPLIT_OF_FOLDER]
@@ -171,16 +171,16 @@ def _check_no_empty_class(source, above, has_splits, class_names):
 
 
 def _common_depth(images):
-    """How many folders above the classes hold nothing else, as an archive's top folder does."""
+    """Number of folder levels above the classes that hold nothing else, such as an archive's top folder."""
     first = images[0].name.split("/")[:-1]
     last = images[-1].name.split("/")[:-1]
-    # Sorted names: what the first and the last share, all do. The class folder itself must stay.
+    # The names are sorted, so all share what the first and the last share. The class folder itself must stay.
     common = os.path.commonprefix([first, last])
     return min(len(common), max(0, min(entry.name.count("/") for entry in images) - 1)) if len(common) > 0 else 0
 
 
 def _read_csv(path):
-    """Reads lines of path,class; a first line "path,label" is taken for a heading. Paths are relative to the CSV."""
+    """Reads lines of path,class; a first line "path,label" counts as a heading. Paths are relative to the CSV."""
     found, lines = {}, {}
     root = str(path.parent.resolve())
     try:
@@ -230,13 +230,13 @@ def _check_classes(found):
 
 
 def _make_splits(found, class_names, request):
-    """Items of each split; takes `found` apart."""
+    """Items of each split; empties `found`."""
     labels = {name: label for label, name in enumerate(class_names)}
     fraction = request.validation_fraction
     if "validation" in found and fraction is not None:
         raise UserError("validation_fraction is given, but the source has a validation split: give one of the two")
     if fraction is None:
-        # A test split of its own is what the model is measured on.
+        # A source with its own test split is evaluated on that.
         fraction = 0.0 if len(found) > 1 else _DEFAULT_VALIDATION_FRACTION
     if not 0.0 <= fraction < 1.0:
         raise UserError(f"validation_fraction is {fraction}, expected at least 0 and below 1")
@@ -251,7 +251,7 @@ def _make_splits(found, class_names, request):
 
 
 def _take_items(classes, labels):
-    """Items in place of the Entries of {class name: [Entry]}, which is emptied: of millions, memory holds one kind."""
+    """Turns the Entries of {class name: [Entry]} into Items; empties it, so that millions are not in memory twice."""
     items = []
     while classes:
         name, entries = classes.popitem()
@@ -262,7 +262,7 @@ def _take_items(classes, labels):
 def _split_off(classes, fraction, seed):
     train, validation = {}, {}
     for name, entries in classes.items():
-        # One image of a class is always left to train on, and one of two or more held back.
+        # At least one image of a class is left to train on; of two or more, at least one is held back.
         count = min(max(1, round(fraction * len(entries))), len(entries) - 1)
         ordered = seeded_order(entries, seed)
         train[name] = ordered[count:]

@@ -1,14 +1,14 @@
-"""ImageNet (ILSVRC 2012) as research/slim writes it: labels 1 to 1000, 0 for a background that no image shows.
+"""ImageNet (ILSVRC 2012) as research/slim writes it: labels 1 to 1000, and 0 for a background that no image shows.
 
-The source is a folder in one of the forms that people have, archives not unpacked:
+The source is a folder in one of the usual forms; archives need not be unpacked:
 
     ILSVRC2012_img_train.tar               or  train/n01440764/n01440764_10026.JPEG, or train/n01440764.tar
     ILSVRC2012_img_val.tar                 or  val/ILSVRC2012_val_00000001.JPEG, or val/n01440764/*.JPEG
 
-with these beside them (`validation/` does for `val/`, and Kaggle's ILSVRC/Data/CLS-LOC above both):
+with these beside them (`validation/` works as `val/`; train/ and val/ may lie in Kaggle's ILSVRC/Data/CLS-LOC):
 
     imagenet_2012_validation_synset_labels.txt  or  LOC_val_solution.csv    unless val/ has folders of classes
-    imagenet_metadata.txt, synset_words.txt     or  LOC_synset_mapping.txt  names of the classes, if they are to be had
+    imagenet_metadata.txt, synset_words.txt     or  LOC_synset_mapping.txt  optional: names of the classes
     imagenet_2012_bounding_boxes.csv                                        optional: file,xmin,ymin,xmax,ymax in 0..1
 """
 
@@ -37,10 +37,10 @@ _BOXES = "imagenet_2012_bounding_boxes.csv"
 
 
 def plan_imagenet(request):
-    """Plans 1024 and 128 shards, training images in one fixed random order as Slim's are.
+    """Plans 1024 and 128 shards, with the training images in one fixed random order, as in Slim.
 
     Raises:
-      UserError: If a part of the source is missing or does not fit the others.
+      UserError: If a part of the source is missing or does not fit the other parts.
     """
     if request.source is None:
         raise UserError(
@@ -109,7 +109,7 @@ def _list_train(path):
 
 
 def _list_inner(inner):
-    """The files of a class's tar, read where they are, be it in the middle of another tar."""
+    """The files of a class's tar, read in place even if it lies within another tar."""
     synset = Path(inner.name).stem
     return [
         entry._replace(name=f"{synset}/{Path(entry.name).name}") for entry in list_tar(inner.location, inner.offset)
@@ -142,7 +142,7 @@ def _list_validation(folder):
 
 
 def _read_validation_labels(folder, entries):
-    """{file name without its end: synset}."""
+    """{file name without its extension: synset}."""
     path = next((folder / name for name in _VALIDATION_LABELS if (folder / name).exists()), None)
     if path is None:
         raise UserError(
@@ -151,7 +151,7 @@ def _read_validation_labels(folder, entries):
         )
     lines = read_text(path).split("\n")
     if path.suffix == ".csv":
-        # ImageId,PredictionString: the synset and a box, once or several times.
+        # ImageId,PredictionString, which is one or several times a synset and a box.
         rows = [line.partition(",") for line in lines[1:] if line]
         truth = {image: rest.partition(" ")[0] for image, _, rest in rows}
     else:
@@ -172,7 +172,7 @@ def _read_validation_labels(folder, entries):
 
 
 def _read_names(folder):
-    """{synset: name}, from lines of a synset, a tab or blank, and its words."""
+    """{synset: name}, from lines of a synset, a tab or space, and its words."""
     path = next((folder / name for name in _NAMES if (folder / name).exists()), None)
     if path is None:
         return {}
@@ -181,7 +181,7 @@ def _read_names(folder):
 
 
 def _read_boxes(path):
-    """{file name: [(xmin, ymin, xmax, ymax)]}, parts of the width and height; {} without the file."""
+    """{file name: [(xmin, ymin, xmax, ymax)]}, as parts of the width and height; {} without the file."""
     boxes = {}
     if not path.exists():
         return boxes
@@ -209,7 +209,7 @@ def _features(synsets, names, boxes, item):
         "image/class/synset": synset.encode(),
         "image/class/text": names.get(synset, synset).encode(),
     }
-    # Without a box the keys are left out, which every reader takes for an empty list.
+    # Without a box the keys are left out, which every reader treats as an empty list.
     if filename in boxes:
         columns = zip(*boxes[filename], strict=True)
         for side, column in zip(("xmin", "ymin", "xmax", "ymax"), columns, strict=True):

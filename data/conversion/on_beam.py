@@ -1,9 +1,9 @@
 """Writes shards with Apache Beam, on as many machines as its runner has.
 
-One element of the pipeline is one shard. What a worker has to know of it lies as a file in `unfinished/` of the data
-set's folder, and the shard and its receipt go into that folder: the machines need a shared file system that has the
-source and the data set's folder under the same paths. The pipeline itself carries paths only, for some runners take
-no more than 10 MB of it.
+One element of the pipeline is one shard. What a worker has to know about the shard is in a file in `unfinished/` of
+the data set's folder. The shard and its receipt go into that folder, so the machines need a shared file system with
+the source and the data set's folder under the same paths. The pipeline itself carries only paths, because some
+runners accept at most 10 MB.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from data.conversion import workers
 from data.conversion.plan import Encoded, Shard
 from data.conversion.reading import named
 
-# Beam ends the message of an error with the name of the step that it came from.
+# Beam appends the name of the failing step to the message of an error.
 _ERROR_OF_A_WORKER = re.compile(r"UserError: (.+?)(?: \[while running [^]]*\])*$", re.MULTILINE)
 
 
 class Order(NamedTuple):
-    """A shard to write: `items` are its (Item, more features of its record or None)."""
+    """A shard to write: `items` are pairs (Item, more features of its record or None)."""
 
     directory: str
     shard: Shard
@@ -40,10 +40,10 @@ class Order(NamedTuple):
 
 
 def parse_options(text):
-    """Beam's own flags, such as "--runner=FlinkRunner --parallelism=16", as its PipelineOptions.
+    """Turns Beam's own flags, such as "--runner=FlinkRunner --parallelism=16", into its PipelineOptions.
 
     Raises:
-      UserError: If Beam is not installed or a flag has no value that it takes.
+      UserError: If Beam is not installed or a flag has a value that it does not take.
     """
     beam = _import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -62,14 +62,14 @@ def parse_options(text):
 
 
 def write_shards(options, plan, directory, to_write, fingerprints, on_error):
-    """As `on_this_machine.write_shards`, by the workers of Beam's runner; returns when all are done.
+    """As `on_this_machine.write_shards`, but the workers of Beam's runner write; returns when all are done.
 
-    Every file is read, also when files that do not decode will make the conversion fail.
+    Every file is read, even if files that do not decode will make the conversion fail.
 
     Args:
-      options: As `parse_options` gives them.
+      options: As `parse_options` returns them.
     Raises:
-      UserError: If a worker or the runner fails, or a shard is not there at the end.
+      UserError: If a worker or the runner fails, or a shard is missing at the end.
     """
     if not to_write:
         return {}, []
@@ -79,13 +79,13 @@ def write_shards(options, plan, directory, to_write, fingerprints, on_error):
     try:
         paths = [str(path) for path in _write_orders(orders, plan, directory, to_write, fingerprints)]
         with beam.Pipeline(options=options) as pipeline:
-            # Without the shuffle a runner may give all that one Create made to one worker.
+            # Without the shuffle, a runner may give all elements of the Create to one worker.
             _ = pipeline | beam.Create(paths) | beam.Reshuffle() | "write shard" >> beam.Map(write_ordered_shard)
     except UserError as error:
         raise _as_user_error(error) from None
-    # A runner may raise what it likes, wrapped as it likes.
+    # A runner may raise any exception, wrapped in any way.
     except Exception as error:
-        # Ctrl-C while a worker of this process was at work.
+        # Ctrl-C while a worker of this process was running.
         if "KeyboardInterrupt" in str(error):
             raise KeyboardInterrupt from None
         raise _as_user_error(error) from error
@@ -95,7 +95,7 @@ def write_shards(options, plan, directory, to_write, fingerprints, on_error):
 
 
 def write_ordered_shard(path):
-    """Runs on a worker: writes the shard of the order in file `path`."""
+    """Runs on a worker: writes the shard that the Order in file `path` describes."""
     try:
         order = pickle.loads(Path(path).read_bytes())
     except OSError as error:
@@ -113,7 +113,7 @@ def write_ordered_shard(path):
 
 
 def _write_orders(folder, plan, directory, to_write, fingerprints):
-    """Yields the path of each order."""
+    """Writes the orders, and yields the path of each."""
     folder.mkdir(parents=True, exist_ok=True)
     for shard in to_write:
         shard_files.forget_shard(directory, shard)
@@ -151,13 +151,13 @@ def _as_user_error(error):
 
 
 def _one_line(error):
-    """What an error says; of one that quotes a traceback the last line."""
+    """The message of an error on one line; if it quotes a traceback, only the last line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1] if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
 
 
 def _import_beam():
-    # Importing Beam warns of Google Cloud clients, which few runners need.
+    # Importing Beam warns about Google Cloud clients, which few runners need.
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -166,6 +166,6 @@ def _import_beam():
         raise UserError("--beam_options needs Apache Beam: pip install -e '.[beam]'") from None
     finally:
         logging.disable(level)
-    # It would log the traceback of every error that we make one line of.
+    # It would log the traceback of every error that we report as one line.
     logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
     return beam

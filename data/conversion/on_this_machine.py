@@ -7,7 +7,7 @@ from data.conversion import shards as shard_files
 from data.conversion import workers
 from data.conversion.progress import Progress
 
-# A run that will fail anyway need not read a million files more to say so.
+# A run that will fail anyway need not read a million more files first.
 _MOST_BAD_FILES_OF_A_FAILING_RUN = 100
 _ITEMS_PER_TASK = 32
 _BYTES_PER_TASK = 2**22
@@ -17,19 +17,19 @@ def write_shards(plan, directory, to_write, fingerprints, on_error):
     """Writes shards, one after the other.
 
     Args:
-      plan: The `plan.Plan` that they are of.
-      directory: Where they go; `unfinished/` is there already.
+      plan: The `plan.Plan` of the shards.
+      directory: Where they go; `unfinished/` exists already.
       to_write: A list of `plan.Shard`.
-      fingerprints: {shard: what its receipt holds to know it again}, of these and perhaps more.
+      fingerprints: {shard: the fingerprint for its receipt}, for these shards and perhaps more.
       on_error: "fail" to stop after many files that do not decode, or "skip".
     Returns:
-      ({shard: receipt} of what was written, [name, reason] of every bad file).
+      ({shard: receipt} of the written shards, [name, reason] of every bad file).
     Raises:
       UserError: If a shard cannot be written, or a worker process dies.
     """
 
     def tasks_of(shard):
-        # Cut anew each time: kept, the tasks of millions of files would take another part of the memory of the plan.
+        # Made again each time: if kept, the tasks of millions of files would add to the memory of the plan.
         return _tasks(plan.splits[shard.split][shard.start : shard.stop])
 
     def all_tasks():
@@ -63,7 +63,7 @@ def write_shards(plan, directory, to_write, fingerprints, on_error):
 
 
 def _tasks(items):
-    """Cuts items into lists that are neither long nor large, which bounds what is in memory."""
+    """Cuts items into lists that are neither long nor large, to bound the memory use."""
     task, size = [], 0
     for item in items:
         if task and (len(task) == _ITEMS_PER_TASK or size + item.size > _BYTES_PER_TASK):

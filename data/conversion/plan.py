@@ -1,4 +1,4 @@
-"""What a conversion will write: every image, its label and its place, before the first is decoded."""
+"""What a conversion will write: every image, its label and its place, before any is decoded."""
 
 import dataclasses
 import functools
@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from command_line import UserError
 
-# A shard of this size is read at once by one thread, and a broken copy of it is soon replaced.
+# One thread can read a shard of this size at once, and a broken copy is quickly replaced.
 _BYTES_PER_SHARD = 128 * 2**20
 
 
 class Item(NamedTuple):
-    """One image to convert; a data set has millions, so it is small.
+    """One image to convert; small, because a data set has millions.
 
-    `location` is the folder that `name` is relative to or, with an `offset` of at least 0, the file that holds the
-    image's `size` bytes there. A `size` below 0 is unknown: the file could not be looked at.
+    `location` is the folder that `name` is relative to. If `offset` is at least 0, it is the file that holds the
+    image's `size` bytes at that offset. A `size` below 0 is unknown: the file could not be examined.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Item(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """An image as its record holds it; `image_format` is the value of image/format."""
+    """An image as stored in its record; `image_format` is the value of image/format."""
 
     encoded: bytes
     image_format: str
@@ -37,11 +37,11 @@ class Encoded(NamedTuple):
 
 
 class BadFileError(Exception):
-    """A file that holds no image for a record; the message is the reason, without the file's name."""
+    """A file holds no usable image; the message is the reason, without the file's name."""
 
 
 class Shard(NamedTuple):
-    """`items[start:stop]` of a split, which become the file `name`."""
+    """`items[start:stop]` of a split, written to the file `name`."""
 
     name: str
     split: str
@@ -51,20 +51,20 @@ class Shard(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that a converter decides.
+    """Everything that a converter decides.
 
     Attributes:
-      name: The data set's, for dataset.json.
+      name: Name of the data set, for dataset.json.
       class_names: Name of each class; its index is the label.
       splits: Items of each split, in the order of the records.
       encode: A picklable function from a file's bytes to Encoded; raises BadFileError.
-      extra_features: A function of an Item to more features of its record, {key: bytes, int or a list of them or of
+      extra_features: A function from an Item to more features of its record, {key: bytes, int or a list of them or of
         floats}.
-      num_shards: Shards of each split; None for a number that suits its size.
+      num_shards: Number of shards of each split; None for a number that suits its size.
       file_name: Name of a shard, with {split}, {shard} and {count} to be filled in.
-      image_shape: (height, width, channels) when all images have it.
+      image_shape: (height, width, channels) if all images have the same.
       unlabelled: Classes that may have no training image, such as Slim's background.
-      settings: What the records depend on beside the items, JSON-able.
+      settings: JSON-able settings that the records depend on besides the items.
       notes: Lines for the user.
     """
 
@@ -89,7 +89,7 @@ class Plan:
 
     @functools.cached_property
     def shards(self):
-        """Every Shard, split after split; a split's items go to its shards in runs of equal length."""
+        """Every Shard, split after split; each takes a run of its split's items, all of equal length."""
         shards = []
         for split, items in self.splits.items():
             count = self._count_of_shards(split)
@@ -111,7 +111,7 @@ class Plan:
         return self.num_shards[split]
 
     def fingerprint(self, shard):
-        """A digest of all that decides a shard's bytes, save the content of the files."""
+        """A digest of everything that decides a shard's bytes, except the content of the files."""
         digest = hashlib.sha256(repr((shard.name, sorted(self.settings.items()))).encode())
         for item in self.splits[shard.split][shard.start : shard.stop]:
             digest.update(b"%s\0%d\0%d\n" % (os.fsencode(item.name), item.label, item.size))
@@ -119,7 +119,7 @@ class Plan:
 
 
 def shards_of_splits(num_shards, splits):
-    """--num_shards, which counts the shards of the largest split, for all: the others have shards of the same size.
+    """The number of shards of each split, from --num_shards for the largest; the others get shards of the same size.
 
     Args:
       num_shards: As the flag; None for None.

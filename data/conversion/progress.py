@@ -1,4 +1,4 @@
-"""What a long pass over data shows: a bar on a terminal, a log line now and then elsewhere."""
+"""Progress of a long pass over data: a bar on a terminal, otherwise a log line now and then."""
 
 import time
 
@@ -9,12 +9,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows how much of `total` is done and how fast; a context manager.
+    """A context manager that shows how much of `total` is done, and how fast.
 
         with Progress("converting", total=50_000, unit="images") as progress:
             progress.advance(32)
 
-    With `unit="bytes"` amounts show as such; a `total` of None is unknown.
+    With `unit="bytes"`, amounts are shown as bytes; a `total` of None is unknown.
     """
 
     def __init__(self, title, total, unit):
@@ -49,7 +49,7 @@ class Progress:
             self._bar.stop()
 
     def advance(self, amount):
-        """Adds to what is done."""
+        """Adds to the amount done."""
         self._done += amount
         now = time.monotonic()
         if self._bar:

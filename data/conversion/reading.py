@@ -1,4 +1,4 @@
-"""Lists the files of a source and reads them: folders, tar archives, parts of a larger file."""
+"""Lists and reads the files of a source: folders, tar archives, parts of a larger file."""
 
 import gzip
 import hashlib
@@ -29,11 +29,11 @@ class Entry(NamedTuple):
 
 
 def list_files(source, scratch_dir):
-    """Every file below a folder or in a tar archive, sorted by name; hidden ones are left out.
+    """Every file below a folder or in a tar archive, sorted by name, without hidden files.
 
     Args:
       source: Path of a folder or an archive.
-      scratch_dir: Where a compressed archive is unpacked to a plain one, whose files are then read in place.
+      scratch_dir: Where a compressed archive is decompressed to a plain one; its files are then read in place.
     Returns:
       A list of Entry.
     Raises:
@@ -52,11 +52,11 @@ def list_files(source, scratch_dir):
 
 
 def list_tar(path, start=0):
-    """The regular files of an uncompressed tar archive, in its order, as slices of the file that it is in.
+    """The regular files of an uncompressed tar archive, in its order, as slices of the file at `path`.
 
     Args:
-      path: The archive, or the archive of archives that holds it.
-      start: Where in that file it begins.
+      path: The archive, or an archive of archives that holds it.
+      start: Offset in that file at which the archive begins.
     Raises:
       UserError: If the archive is broken or cut short.
     """
@@ -72,20 +72,20 @@ def list_tar(path, start=0):
                     elif (member.islnk() or member.issym()) and not is_hidden(name):
                         folder = os.path.dirname(name) if member.issym() else ""
                         links.append((name, os.path.normpath(os.path.join(folder, member.linkname))))
-                    # It keeps all that it has read, which for a million files is much.
+                    # tarfile keeps every member it has read, which is much for a million files.
                     archive.members.clear()
                 end = archive.offset
     except tarfile.TarError as error:
         raise UserError(f"{path} is not a whole tar archive ({error}): fetch it again") from None
-    # At a damaged header tarfile stops without a word, as at the block of zeros that ends an archive.
+    # tarfile stops silently at a damaged header, as it does at the block of zeros that ends an archive.
     if not _is_zero_block(path, end):
         raise UserError(f"{path} is damaged or cut short after {len(entries)} files: fetch it again")
-    # An archive that was added to may hold a file twice; as for tar, the last one counts.
+    # An archive that files were appended to may hold a file twice; as for tar, the last one counts.
     return list({entry.name: entry for entry in entries + _linked(links, entries, str(path))}.values())
 
 
 def _linked(links, entries, path):
-    """Entries of a tar archive's links to files: what they name, or what reading says of a file that is not there."""
+    """Entries for a tar archive's links to files; one to a missing file gets an Entry that fails when it is read."""
     if not links:
         return []
     targets = {entry.name: entry for entry in entries}
@@ -95,7 +95,7 @@ def _linked(links, entries, path):
 
 
 def plain_copy(path, scratch_dir):
-    """Path of the decompressed copy of a gzip file, made in `scratch_dir`; of the file itself when it is none.
+    """Path of the decompressed copy of a gzip file, made in `scratch_dir`; for other files, their own path.
 
     Raises:
       UserError: If the file is damaged or cut short.
@@ -104,7 +104,7 @@ def plain_copy(path, scratch_dir):
     with open(path, "rb") as file:
         if file.read(2) != b"\x1f\x8b":
             return path
-    # Of another file of that name, or of this one before it was mended, there may be a copy too.
+    # There may also be a copy of another file of that name, or of this one before it was replaced.
     status = path.stat()
     version = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
     plain = Path(scratch_dir) / f"{path.name}.{hashlib.sha256(os.fsencode(version)).hexdigest()[:12]}.plain"
@@ -148,7 +148,7 @@ def read_item(item):
 
 
 def read_text(path):
-    """The content of a file of text.
+    """The content of a text file.
 
     Raises:
       UserError: If it is not UTF-8.
@@ -160,7 +160,7 @@ def read_text(path):
 
 
 def named(names):
-    """The first few of some names and how many more there are, for a message."""
+    """The first few names and the number of the rest, for a message."""
     names = list(names)
     more = f" and {len(names) - _LINES_OF_NAMES} more" if len(names) > _LINES_OF_NAMES else ""
     return ", ".join(map(str, names[:_LINES_OF_NAMES])) + more
@@ -187,7 +187,7 @@ def _walk(root, below, parents):
         try:
             status = entry.stat()
         except OSError:
-            # A link to nothing, or to itself: listed, so that reading it says so.
+            # A link to nothing or to itself is listed, so that reading it reports the fault.
             yield Entry(name, root, -1, -1)
             continue
         if stat.S_ISDIR(status.st_mode):
@@ -197,7 +197,7 @@ def _walk(root, below, parents):
 
 
 def is_hidden(name):
-    """Whether a file or one of the folders it is in is not meant for people."""
+    """Whether a file, or a folder it is in, is hidden: not meant for people."""
     return any(part.startswith(".") or part in _IGNORED_FOLDERS for part in name.removeprefix("./").split("/"))
 
 

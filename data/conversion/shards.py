@@ -1,8 +1,8 @@
-"""Writes shards so that each is whole or absent, and knows again those that an earlier run has written.
+"""Writes shards so that each is complete or absent, and recognizes those that an earlier run has written.
 
-Beside the shards of a conversion under way, in `unfinished/`, lies a receipt for each: what it was made from, how
-many records and bytes it has, which files it had to leave out. A shard counts as written when its receipt matches the
-plan and its size the receipt.
+During a conversion, `unfinished/` beside the shards holds a receipt for each: what the shard was made from, how many
+records and bytes it has, which files it left out. A shard counts as written if its receipt matches the plan and its
+size matches the receipt.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ UNFINISHED = "unfinished"
 
 
 class TooManyBadFilesError(Exception):
-    """Ends a shard that will not be kept."""
+    """Ends the writing of a shard that will not be kept."""
 
 
 def write_shard(directory, shard, fingerprint, examples):
-    """Writes a TFRecord file with Slim's keys and its receipt; the file appears under its name once it is whole.
+    """Writes a TFRecord file with Slim's keys and its receipt; the file gets its name only once it is complete.
 
     Args:
-      directory: Where it goes; `unfinished/` is there already.
+      directory: Where it goes; `unfinished/` exists already.
       shard: A `plan.Shard`.
-      fingerprint: What the receipt holds to know the shard again.
+      fingerprint: Kept in the receipt to recognize the shard later.
       examples: Tuples (item, Encoded or None, reason, more features or None); without an Encoded the item is left
         out for `reason`.
     Returns:
@@ -39,7 +39,7 @@ def write_shard(directory, shard, fingerprint, examples):
       UserError: If the file cannot be written, as on a full disk.
     """
     path = Path(directory) / shard.name
-    # A leading dot keeps an unfinished file out of every file_pattern; two runs do not share one.
+    # A leading dot keeps an unfinished file out of every file_pattern. Two runs never use the same name.
     partial = path.with_name(f".{shard.name}.{socket.gethostname()}-{os.getpid()}.partial")
     label_counts, bad_files = {}, []
     try:
@@ -58,7 +58,7 @@ def write_shard(directory, shard, fingerprint, examples):
             "label_counts": {str(label): count for label, count in sorted(label_counts.items())},
             "bad_files": bad_files,
         }
-        # First the receipt: a shard without one would not be known as ours.
+        # The receipt goes first: a shard without one would not be recognized as ours.
         write_text(_receipt_path(directory, shard), json.dumps(receipt))
         os.replace(partial, path)
     except tf.errors.OpError as error:
@@ -73,7 +73,7 @@ def write_shard(directory, shard, fingerprint, examples):
 
 
 def read_receipt(directory, shard):
-    """The receipt of an earlier run, None when there is none."""
+    """The receipt of an earlier run; None if there is none."""
     try:
         return json.loads(_receipt_path(directory, shard).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -81,7 +81,7 @@ def read_receipt(directory, shard):
 
 
 def is_whole(directory, shard, receipt, fingerprint):
-    """Whether the shard is there as its receipt says, made from what the plan says."""
+    """Whether the shard exists as its receipt says, made from what the plan says."""
     path = Path(directory) / shard.name
     return (
         receipt is not None
@@ -92,14 +92,14 @@ def is_whole(directory, shard, receipt, fingerprint):
 
 
 def forget_shard(directory, shard):
-    """Removes a shard and its receipt, so that what is there afterwards was written since."""
-    # The receipt last: a shard without one would not be known as ours.
+    """Removes a shard and its receipt, so that any found later was written after this call."""
+    # The receipt goes last: a shard without one would not be recognized as ours.
     (Path(directory) / shard.name).unlink(missing_ok=True)
     _receipt_path(directory, shard).unlink(missing_ok=True)
 
 
 def write_text(path, text):
-    """Writes a file under another name, then renames it: a reader sees the old or the new, nothing between."""
+    """Writes a file under another name, then renames it: a reader sees the old or the new file, nothing in between."""
     partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Reads a data set back: every record decoded, counted, compared with what dataset.json and labels.txt say."""
+"""Reads a data set back: decodes and counts every record, and compares them with dataset.json and labels.txt."""
 
 import collections
 import heapq
@@ -21,7 +21,7 @@ PERCENTILES = (0, 5, 50, 95, 100)
 EXAMPLES_PER_CLASS = 10
 _DUPLICATES_LISTED = 20
 _BATCH = 64
-# Any two numbers: a digest must be the same in every run, no more.
+# Any two numbers will do, as long as a digest is the same in every run.
 _DIGEST_KEY = (2718, 2818)
 
 
@@ -29,9 +29,10 @@ def verify(directory):
     """Reads every record of every split.
 
     Returns:
-      (report, examples): a JSON-able dict of `splits`, each with its count, class_counts, percentiles of height and
-      width in pixels, bytes and duplicates; `duplicates_across`, the pairs of splits that share images, pixel for
-      pixel; images_per_second. And {label: [encoded image]} of a few random images of the first split.
+      (report, examples). The report is a JSON-able dict: `splits`, each with its count, class_counts, percentiles of
+      height and width in pixels, bytes and duplicates; `duplicates_across`, the pairs of splits that share images,
+      pixel for pixel; images_per_second. The examples are {label: [encoded image]}, a few random images of the first
+      split.
     Raises:
       UserError: If a record does not decode, its label or size is wrong, or counts and names do not agree.
     """
@@ -58,7 +59,7 @@ def verify(directory):
 
 
 def _scan(dataset, split, examples, progress):
-    """Returns what `verify` says of a split and the digest of each image, [count]; fills `examples` with heaps."""
+    """Returns what `verify` reports on a split, and the digest of each image, [count]; fills `examples` with heaps."""
     columns = collections.defaultdict(list)
     tie = itertools.count()
     with explain_errors(dataset, split):
@@ -67,7 +68,7 @@ def _scan(dataset, split, examples, progress):
                 if name != "encoded":
                     columns[name].append(values)
             for label, digest, encoded in zip(batch["label"], batch["digest"], batch["encoded"], strict=True):
-                # The images with the least digests are as good as random ones, and the same in every run.
+                # The images with the smallest digests are as good as random, and the same in every run.
                 heap = examples.setdefault(int(label), [])
                 if len(heap) < EXAMPLES_PER_CLASS:
                     heapq.heappush(heap, (-int(digest), next(tie), encoded))
@@ -138,7 +139,7 @@ def _check_sizes(dataset, split, held):
 
 
 def _check_names(dataset):
-    """labels.txt, which Slim's readers take, has to agree with dataset.json, which ours do."""
+    """labels.txt, which Slim's readers use, has to agree with dataset.json, which ours use."""
     path = dataset.directory / "labels.txt"
     if not path.exists():
         return

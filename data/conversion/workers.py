@@ -1,7 +1,7 @@
-"""Worker processes that decode, while the main process writes.
+"""Worker processes that decode while the main process writes.
 
-A worker imports this module and what a plan's `encode` is in: TensorFlow must not be among it, for it takes seconds to
-start and 400 MB.
+A worker imports this module and the module of a plan's `encode`. These must not import TensorFlow, which takes seconds
+to start and 400 MB.
 """
 
 import collections
@@ -25,14 +25,14 @@ _TASKS_AHEAD_PER_WORKER = 2
 
 
 def map_in_order(function, tasks, num_tasks):
-    """Yields `function(task)` for each of `tasks`, in order, a bounded number ahead.
+    """Yields `function(task)` for each of `tasks`, in order, computing a bounded number ahead.
 
     Args:
-      function: Picklable, as what it takes and returns.
-      tasks: An iterable, taken from as results are.
-      num_tasks: How many there are; a few are done in this process.
+      function: Picklable, as are its argument and result.
+      tasks: An iterable, consumed as results are.
+      num_tasks: Number of tasks; if there are few, they run in this process.
     Raises:
-      UserError: If a worker dies, which a machine out of memory makes happen.
+      UserError: If a worker dies, as when the machine runs out of memory.
     """
     num_workers = min(usable_cpus(), _MOST_WORKERS)
     if num_tasks < _FEWEST_TASKS or num_workers < 2:
@@ -59,7 +59,7 @@ def map_in_order(function, tasks, num_tasks):
 
 
 def encode_items(encode, items):
-    """Reads and encodes: (Encoded, None) or (None, reason) for each item."""
+    """Reads and encodes items; returns (Encoded, None) or (None, reason) for each."""
     results = []
     for item in items:
         try:
@@ -70,17 +70,17 @@ def encode_items(encode, items):
 
 
 def usable_cpus():
-    # A container may be held to fewer CPUs than the machine has; only Linux says so.
+    # A container may be limited to fewer CPUs than the machine has; only Linux reports this.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _start_worker():
-    # Ctrl-C reaches the whole group; the main process alone decides what it means.
+    # Ctrl-C reaches the whole process group; only the main process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent():
-    """A pool's worker waits for ever when its parent was killed."""
+    """Without this, a pool's worker waits forever when its parent was killed."""
     connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)

@@ -1,12 +1,12 @@
-"""From an image to a network's input, one file and one row a family.
+"""Turns an image into a network's input; each family has its own file and row.
 
-A family holds its numbers as fields; `settings` gives them as a checkpoint records them, and `from_settings` makes
-the family again. All are TensorFlow ops that work in tf.data, eagerly and in a graph.
+A family holds its numbers as fields. `settings` gives them as a checkpoint records them; `from_settings` makes the
+family from them again. All are TensorFlow ops that work in tf.data, eagerly and in a graph.
 
     preprocess = get_preprocessing("vgg", is_training=False)
     inputs = preprocess(image, 224, 224)          # uint8 [height, width, 3] -> float32 [224, 224, 3]
 
-For records there is `Preprocess`, which decodes as well, and of a JPEG only what the network will see.
+For records, `Preprocess` also decodes, and decodes only the part of a JPEG that the network will see.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ _FAMILIES = (
     Resnet(),
     Torchvision(),
     Cifar(),
-    # CIFAR-10's own; `data.statistics` measures another set's.
+    # CIFAR-10's own; `data.statistics` measures those of another set.
     Cifar(means=(125.307, 122.950, 113.865), standard_deviations=(62.993, 62.089, 66.705)),
     Digits(),
     Lenet(),
@@ -42,13 +42,13 @@ PREPROCESSING = {family.name: family for family in _FAMILIES}
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """A family at one size, for training or evaluation: what `data.records` is given.
+    """A family at one size, for training or evaluation; `data.records` takes it as `preprocess`.
 
     Attributes:
       family: A Preprocessing.
-      height, width: Of the network's input, in pixels.
+      height, width: Size of the network's input, in pixels.
       is_training: Whether images are distorted at random.
-      augmentation: What training adds to the family's own distortions.
+      augmentation: Distortions that training adds to the family's own.
     """
 
     family: Preprocessing
@@ -62,7 +62,7 @@ class Preprocess:
 
         Args:
           image: uint8 [height, width, channels].
-          seed: In training, an int [2] tensor, of which alone the random choices are a function.
+          seed: In training, an int [2] tensor, which alone determines the random choices.
           boxes: As in `Preprocessing.window`.
         Returns:
           float32 [self.height, self.width, channels].
@@ -75,11 +75,11 @@ class Preprocess:
         return self._distorted(images.cut(image, self.family.window(tf.shape(image), seed, boxes)), seed)
 
     def from_encoded(self, encoded, seed=None, boxes=None):
-        """As `__call__`, of the bytes of a JPEG, PNG, GIF or BMP file.
+        """As `__call__`, for the bytes of a JPEG, PNG, GIF or BMP file.
 
-        In training only the window of a JPEG is decoded. At its border some pixels (0.3 % of a photograph's windows)
-        get other colours than in the whole picture, as colours are stored at half the resolution and interpolated
-        between neighbours; evaluation therefore decodes the whole.
+        In training, only the window of a JPEG is decoded. Some pixels at its border (0.3 % of a photograph's windows)
+        get other colours than in the whole picture, because colours are stored at half the resolution and interpolated
+        between neighbours. Evaluation therefore decodes the whole.
         """
         channels = self.family.channels
         if not self.is_training:
@@ -89,7 +89,7 @@ class Preprocess:
         return self._distorted(image, seed)
 
     def _distorted(self, image, seed):
-        # What is added draws from a seed of its own: the family's draws do not depend on it.
+        # The augmentation has its own seed, so the family's random draws do not depend on it.
         own, erasing = images.split_seed(tf.convert_to_tensor(seed) ^ -1, 2)
         image = self.family.distort(image, self.height, self.width, seed)
         image = self.augmentation.recolour(image, own)
@@ -104,15 +104,15 @@ class Preprocess:
 
 
 def get_preprocessing(family, is_training=False):
-    """Gives the function of a family, as research/slim's factory does.
+    """Returns the function of a family, as research/slim's factory does.
 
     Args:
       family: A name of PREPROCESSING, a Preprocessing, or the settings that a checkpoint records.
       is_training: Whether images are distorted at random.
     Returns:
       A function (image, output_height, output_width, seed=None) from uint8 [height, width, channels] to float32
-      [output_height, output_width, channels]. In training it needs `seed`, an int [2] tensor, of which alone the
-      random choices are a function.
+      [output_height, output_width, channels]. In training it needs `seed`, an int [2] tensor, which alone determines
+      the random choices.
     Raises:
       UserError: If the name or a setting is unknown.
     """
@@ -125,14 +125,14 @@ def get_preprocessing(family, is_training=False):
 
 
 def find_family(family):
-    """The Preprocessing that a name or a checkpoint's settings mean; raises as `from_settings`."""
+    """The Preprocessing for a name or a checkpoint's settings; raises as `from_settings`."""
     if isinstance(family, Preprocessing):
         return family
     return from_settings({"name": family} if isinstance(family, str) else family)
 
 
 def from_settings(settings):
-    """Makes the family that `Preprocessing.settings` described; what is left out has the family's default.
+    """Makes the family that `Preprocessing.settings` described; missing settings have the family's defaults.
 
     Raises:
       UserError: If the name or a setting is unknown.

@@ -1,4 +1,4 @@
-"""What training may add to any family: RandAugment and random erasing."""
+"""Augmentation that training may add to any family: RandAugment and random erasing."""
 
 import dataclasses
 import math
@@ -16,9 +16,9 @@ class Augmentation:
     Attributes:
       rand_augment_layers: Operations that RandAugment draws for an image; 0 for none (arXiv:1909.13719, N).
       rand_augment_magnitude: How strong they are, 0 to 30 (M).
-      random_erasing: The share of images of which a rectangle is erased (arXiv:1708.04896, p).
-      erased_area_range: Least and greatest part of the area that is erased (s_l, s_h).
-      erased_aspect_ratio: The greatest height over width, and the inverse of the least (1 / r_1).
+      random_erasing: Probability of erasing a rectangle of an image (arXiv:1708.04896, p).
+      erased_area_range: Smallest and largest part of the area that is erased (s_l, s_h).
+      erased_aspect_ratio: Largest height / width, and the inverse of the smallest (1 / r_1).
     """
 
     rand_augment_layers: int = 0
@@ -31,15 +31,15 @@ class Augmentation:
         """Applies RandAugment to a float32 image in 0..255, between the family's distortions and its scaling."""
         if not self.rand_augment_layers:
             return image
-        # Its operations are defined on whole numbers, as photographs hold them.
+        # The operations are defined on integers, as photographs hold them.
         image = tf.cast(tf.clip_by_value(tf.math.rint(image), 0.0, 255.0), tf.uint8)
         image = rand_augment(image, self.rand_augment_layers, self.rand_augment_magnitude, seed)
         return tf.cast(image, tf.float32)
 
     def erase(self, inputs, seed):
-        """Fills a rectangle of some of the network's inputs with standard normal noise, a draw for each value.
+        """Fills a rectangle of some of the network's inputs with standard normal noise, drawn for each value.
 
-        The paper's R of uniform noise in 0..255, for inputs that are already scaled.
+        This replaces the paper's R (uniform noise in 0..255), because the inputs are already scaled.
         """
         if not self.random_erasing:
             return inputs
@@ -50,7 +50,7 @@ class Augmentation:
         area = (low + (high - low) * draws[0]) * height * width
         log_ratio = math.log(self.erased_aspect_ratio)
         ratio = tf.exp((2.0 * draws[1] - 1.0) * log_ratio)
-        # A rectangle that is longer than the picture is cut off, where the paper draws again.
+        # A rectangle longer than the picture is cut off; the paper draws again.
         sides = [tf.minimum(tf.sqrt(area * ratio), height), tf.minimum(tf.sqrt(area / ratio), width)]
         sides = [tf.cast(tf.math.rint(side), tf.int32) for side in sides]
         top, left = (

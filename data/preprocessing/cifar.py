@@ -1,4 +1,4 @@
-"""The preprocessing of small photographs."""
+"""The preprocessing for small photographs."""
 
 import dataclasses
 
@@ -18,13 +18,13 @@ from data.preprocessing.images import (
 
 @dataclasses.dataclass(frozen=True)
 class Cifar(Preprocessing):
-    """Zeros around the picture, a random crop and flip; each image to mean 0 and standard deviation 1.
+    """Zero padding, a random crop and a random flip; each image is scaled to mean 0 and standard deviation 1.
 
-    Other sizes than the output are first resized by the short side and cropped to the middle. The border is 4
-    pixels for 32, and as wide a part of other sizes.
-    Where `means` and `standard_deviations` are given ("cifar_mean"), they are those of the data set's training
-    images, in 0..255 for each channel, and take the place of each image's own. The border is then the mean colour,
-    which normalizes to 0.
+    Images of other sizes than the output are first resized by the short side and cropped to the middle. The padding
+    is 4 pixels wide for 32, and in proportion for other sizes.
+    `means` and `standard_deviations`, if given ("cifar_mean"), are those of the data set's training images, in 0..255
+    for each channel, and are used instead of each image's own. The padding is then the mean colour, which normalizes
+    to 0.
     """
 
     pad_pixels: int = 4

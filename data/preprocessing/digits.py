@@ -1,4 +1,4 @@
-"""The preprocessing of handwritten digits."""
+"""The preprocessing for handwritten digits."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ from data.preprocessing.images import resize_bilinear
 
 @dataclasses.dataclass(frozen=True)
 class Digits(Preprocessing):
-    """Bilinear resize to the output; in training moved and scaled a little. In [-1, 1].
+    """Bilinear resize to the output size; in training, small random shifts and scales. In [-1, 1].
 
-    Never flipped: a mirrored digit is another sign, or none. What a move uncovers repeats the edge.
+    Never flips: a mirrored digit is a different sign or none. Uncovered pixels repeat the edge.
     `max_shift` is a part of the side, `max_scale` a part of the size: 0.1 draws from 0.9 to 1.1.
     """
 
@@ -23,8 +23,8 @@ class Digits(Preprocessing):
     def distort(self, image, height, width, seed):
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
         jitter = tf.random.stateless_uniform([3], seed, -1.0, 1.0)
-        # Where an output pixel looks, as input = step * output + offset; without jitter just as
-        # `resize_bilinear` does.
+        # Where an output pixel samples the input: input = step * output + offset. Without jitter, the same as in
+        # `resize_bilinear`.
         steps = shape / tf.constant([height, width], tf.float32)
         scale = 1.0 + self.max_scale * jitter[2]
         middle = (shape - steps) / 2.0

@@ -10,12 +10,12 @@ from data.preprocessing.images import random_flip, random_window, resize_bilinea
 
 @dataclasses.dataclass(frozen=True)
 class Inception(Preprocessing):
-    """A random part of the picture, stretched, its colours shifted; evaluation: the middle. In [-1, 1].
+    """Training: a random part of the picture, stretched, with shifted colours; evaluation: the middle. In [-1, 1].
 
-    The middle is 87.5 % of each side. In training the part covers 0.1 to 1 of the area, since a tenth of the
-    object, which is the whole picture, has to be in.
-    In fast mode, research/slim's default, resizing is bilinear, and brightness and saturation alone are shifted.
-    Else ("inception_full") one of four ways to resize is drawn (bilinear, nearest neighbour, bicubic, area), and
+    The middle is 87.5 % of each side. In training the part covers 0.1 to 1 of the area, because it must contain a
+    tenth of the object, which is the whole picture.
+    In fast mode, research/slim's default, resizing is bilinear, and only brightness and saturation are shifted.
+    Otherwise ("inception_full") one of four resize methods is drawn (bilinear, nearest neighbour, bicubic, area), and
     brightness, saturation, hue and contrast are shifted in one of four orders. Grey pictures have no saturation and
     no hue.
 

@@ -9,9 +9,9 @@ from data.preprocessing.family import Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Lenet(Preprocessing):
-    """The middle of the picture, or the picture with zeros around it; (x - 128) / 128: -1 to under 1.
+    """A central crop of the picture, or the picture padded with zeros; (x - 128) / 128, from -1 to under 1.
 
-    The same in training: no distortion.
+    The same in training, without distortion.
 
     Source: tensorflow/models, research/slim/preprocessing/lenet_preprocessing.py.
     """

@@ -1,7 +1,7 @@
-"""RandAugment: some operations, drawn from fourteen, each as strong as the others.
+"""RandAugment: operations drawn from a set of fourteen, all applied with the same magnitude.
 
-Cubuk et al., arXiv:1909.13719. What an operation does is Pillow's, how strong a magnitude makes it torchvision's: from
-0, nothing or little, to 30, the most.
+Cubuk et al., arXiv:1909.13719. The operations compute what Pillow's do. How strong a magnitude makes them is
+torchvision's: from 0 (little or no effect) to 30 (the strongest).
 """
 
 import functools
@@ -15,11 +15,11 @@ MAX_MAGNITUDE = 30.0
 
 
 def rand_augment(image, layers, magnitude, seed):
-    """Applies `layers` operations, each drawn from OPERATIONS with the others' chance.
+    """Applies `layers` operations, each drawn uniformly from OPERATIONS.
 
     Args:
       image: uint8 [height, width, channels], 1 or 3 channels, height and width known.
-      layers: How many; the same may come again.
+      layers: How many; the same one may be drawn again.
       magnitude: 0 to 30.
       seed: An int [2] tensor.
     Returns:
@@ -48,7 +48,7 @@ def auto_contrast(image, strength, sign):
 
 
 def equalize(image, strength, sign):
-    """Makes the grey values of each channel as frequent as they can be."""
+    """Equalizes the histogram of each channel."""
 
     def channel(values):
         counts = tf.math.bincount(tf.cast(values, tf.int32), minlength=256, maxlength=256)
@@ -63,7 +63,7 @@ def equalize(image, strength, sign):
 
 
 def posterize(image, strength, sign):
-    """Keeps the 8 to 4 uppermost bits."""
+    """Keeps the 8 to 4 highest bits."""
     dropped = round(4.0 * strength)
     return tf.bitwise.left_shift(tf.bitwise.right_shift(image, dropped), dropped)
 
@@ -95,7 +95,7 @@ def brightness(image, strength, sign):
 
 
 def sharpness(image, strength, sign):
-    """Moves towards a smoothed picture or away from it; the border stays."""
+    """Moves towards a smoothed picture or away from it; the border is unchanged."""
     values = tf.cast(image, tf.float32)
     kernel = tf.constant([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]])[:, :, None, None] / 13.0
     channels = image.shape[-1]
@@ -107,10 +107,10 @@ def sharpness(image, strength, sign):
 
 
 def rotate(image, strength, sign):
-    """Turns about the middle by up to 30 degrees, against the clock for a positive sign."""
+    """Rotates about the middle by up to 30 degrees, counterclockwise for a positive sign."""
     angle = -sign * strength * 30.0 * math.pi / 180.0
     cos, sin = tf.cos(angle), tf.sin(angle)
-    # The middle of the picture, in the coordinates of pixels' corners, stays where it is.
+    # The middle of the picture, in coordinates of pixel corners, stays in place.
     y, x = (image.shape[0] - 1) / 2.0, (image.shape[1] - 1) / 2.0
     return _transformed(image, [cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y])
 
@@ -161,7 +161,7 @@ def _whole(pixels_of_331):
 
 
 def _grey(image):
-    """Pillow's luminance, float32 [height, width, 1]: whole numbers, from weights in parts of 65,536."""
+    """Pillow's luminance, float32 [height, width, 1]: integers, from weights in units of 1 / 65,536."""
     if image.shape[-1] == 1:
         return tf.cast(image, tf.float32)
     weighted = tf.cast(image, tf.int32) * tf.constant([19595, 38470, 7471])
@@ -169,13 +169,13 @@ def _grey(image):
 
 
 def _blend(degenerate, image, factor):
-    """As Pillow's ImageEnhance: factor 0 gives the degenerate picture, 1 the image; truncated to 0..255."""
+    """As Pillow's ImageEnhance: factor 0 gives the degenerate picture, 1 the image; clipped to 0..255, truncated."""
     values = degenerate + (tf.cast(image, tf.float32) - degenerate) * factor
     return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
 
 
 def _transformed(image, transform):
-    """Looks, for each pixel (x, y), at the nearest of (a x + b y + c, d x + e y + f); black outside."""
+    """Takes for each pixel (x, y) the pixel nearest to (a x + b y + c, d x + e y + f); black outside."""
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image[tf.newaxis],
         transforms=tf.stack([tf.stack([tf.cast(value, tf.float32) for value in transform] + [0.0, 0.0])]),

@@ -19,11 +19,11 @@ from data.preprocessing.images import (
 
 @dataclasses.dataclass(frozen=True)
 class Resnet(Preprocessing):
-    """Evaluation: short side to 256, the middle 224, less the RGB means: -124 to 152.
+    """Evaluation: short side to 256, central crop of 224, minus the RGB means: -124 to 152.
 
-    Training: a random part of 5 % to 100 % of the area, 3:4 to 4:3, with a tenth at least of one of the picture's
-    bounding boxes (of the whole picture, without boxes), flipped half the time, resized.
-    The side is that for 224 pixels, and grows and shrinks with the output as vgg's does.
+    Training: a random part of 5 % to 100 % of the area, 3:4 to 4:3, with at least a tenth of one of the picture's
+    bounding boxes (without boxes, of the whole picture), flipped half the time, resized.
+    The side is for an output of 224 pixels and scales with the output, as vgg's does.
 
     Source: tensorflow/models, official/r1/resnet/imagenet_preprocessing.py.
     """
@@ -43,13 +43,12 @@ class Resnet(Preprocessing):
         )
 
     def distort(self, image, height, width, seed):
-        # The order is the source's: what TensorFlow 1's resize makes of a mirror image is not the mirror image of what
-        # it makes of the picture.
+        # Flips first, as the source does: with TensorFlow 1's resize, the other order gives another result.
         return resize_bilinear(random_flip(image, split_seed(seed, 2)[1]), height, width)
 
     def fit(self, image, height, width):
         side = max(round(self.resize_side * max(height, width) / self.size_of_side), height, width)
-        # The source truncates, where research/slim rounds.
+        # The source truncates here; research/slim rounds.
         return central_crop(resize_short_side(image, side, whole=tf.floor), height, width)
 
     def normalize(self, image):

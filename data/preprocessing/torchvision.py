@@ -18,11 +18,11 @@ from data.preprocessing.images import (
 
 @dataclasses.dataclass(frozen=True)
 class Torchvision(Preprocessing):
-    """Evaluation: short side to 256, the middle 224, colours standardised: about -2.1 to 2.6.
+    """Evaluation: short side to 256, central crop of 224, colours standardised: about -2.1 to 2.6.
 
     Training: a random part of 8 % to 100 % of the area, 3:4 to 4:3, resized; flipped half the time. Resizing averages
-    over the pixels that an output pixel covers, as Pillow's does. `crop_fraction` is the crop over the resized short
-    side: 224 / 256, and timm's crop_pct.
+    over the pixels that an output pixel covers, as Pillow does. `crop_fraction` is the crop divided by the resized
+    short side: 224 / 256, and timm's crop_pct.
 
     Source: https://github.com/pytorch/vision/tree/main/references/classification (presets.py).
     """

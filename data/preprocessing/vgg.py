@@ -18,11 +18,11 @@ from data.preprocessing.images import (
 
 @dataclasses.dataclass(frozen=True)
 class Vgg(Preprocessing):
-    """Short side to 256 (in training 256..512), crop to 224, less the RGB means: -124 to 152.
+    """Short side to 256 (in training 256..512), crop to 224, minus the RGB means: -124 to 152.
 
-    The sides are those for 224 pixels, and grow and shrink with the output: side round(256 * size / 224) for
-    size pixels. A crop then always fits, where research/slim stops above 256, and every size sees the same
-    part of the picture; at 224 nothing differs from research/slim.
+    The sides are for an output of 224 pixels and scale with it: side round(256 * size / 224) for size pixels. So a
+    crop always fits (research/slim fails above 256), and every size sees the same part of the picture. At 224
+    nothing differs from research/slim.
     """
 
     name = "vgg"
@@ -47,5 +47,5 @@ class Vgg(Preprocessing):
         return per_channel(tf.subtract, image, in_channels(self.means, self.channels))
 
     def _scaled(self, side, height, width):
-        # Rounding must not take the side below the crop.
+        # Rounding must not make the side smaller than the crop.
         return max(round(side * max(height, width) / self.size_of_sides), height, width)
