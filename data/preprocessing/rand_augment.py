@@ -69,7 +69,7 @@ def posterize(image, strength, sign):
 
 
 def solarize(image, strength, sign):
-    """Inverts what is at least as bright as 256 (nothing) to 0 (all)."""
+    """Inverts values at or above a threshold, from 255 at strength 0 (white only) to 0 at strength 1 (all)."""
     return tf.where(tf.cast(image, tf.float32) >= 255.0 * (1.0 - strength), 255 - image, image)
 
 
