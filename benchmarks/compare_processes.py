@@ -9,7 +9,7 @@ memory: the peak resident memory of a process in some training steps, in total a
 Contestants are this zoo and PyTorch (eager).
 
 All run in alternation, A B A B. A first round, which is not counted, warms the disk cache and compares results. Ratios
-are medians over the rounds, with a bootstrap interval; below 1, this zoo needs less. Linux only.
+are medians over the rounds, with an interval; below 1, this zoo needs less. Linux only.
 """
 
 import dataclasses
@@ -58,8 +58,8 @@ class ProcessesConfig:
     """Dtype of the activations in training."""
     steps: int = 3
     """Training steps in a turn."""
-    rounds: int = 7
-    """Turns of each contestant."""
+    rounds: int = 9
+    """Turns of each contestant; intervals of at least 95 % need 6, and from 9 on the extreme rounds do not matter."""
     seed: int = 0
     """Seed for the weights and the images."""
     json: Path | None = None
@@ -109,7 +109,10 @@ def main(config):
     if busy:
         print(f"warning: {busy}", file=sys.stderr)
     measured = []
-    with tempfile.TemporaryDirectory(prefix="processes-") as folder:
+    with (
+        results.finished_kept(config.json, results.write_json, machine, measured),
+        tempfile.TemporaryDirectory(prefix="processes-") as folder,
+    ):
         request, missing = prepare(config, folder, "start" in measures and {"keras", "keras_predict"} & set(peers))
         for measure in measures:
             names = [name for name in ("slim_resnets", *peers) if name in _CONTESTANTS[measure]]
@@ -144,8 +147,9 @@ def prepare(config, folder, with_keras):
 
         try:
             network = peers.keras_network(task)
-        except UserError as error:
-            missing |= {"keras": str(error), "keras_predict": str(error)}
+        except Exception as error:
+            reason = str(error) if isinstance(error, UserError) else peer_rounds.describe_failure(error)
+            missing |= dict.fromkeys(("keras", "keras_predict"), reason)
         else:
             network.save_weights(f"{folder}/keras.weights.h5")
             version2 = "V2" if settings["model_name"].startswith("resnet_v2") else ""

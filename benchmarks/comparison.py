@@ -5,13 +5,9 @@ import json
 import statistics
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks import results, rounds
+from benchmarks import intervals, results, rounds
 from command_line import UserError
 
-_RESAMPLES = 10_000
-_CONFIDENCE = 0.95
 # Keys that must be equal in comparable rows, with the value that holds for older files without the key.
 _KEYS = {
     "model": None,
@@ -37,26 +33,27 @@ class Row:
       label: The configuration in one line.
       medians: In seconds, (first file, second file); None where a file's pass failed.
       ratio: Second over first: above 1, the second is slower. None if one failed.
-      low, high: Bootstrap 95 % interval of the ratio; None if a file has fewer than two samples.
+      interval: An `intervals.Interval` of the ratio; None if a file has fewer than two samples.
       per_round: The ratio of each round, if both were timed in alternation.
     """
 
     label: str
     medians: tuple
     ratio: float | None
-    low: float | None
-    high: float | None
+    interval: intervals.Interval | None
     per_round: tuple = ()
 
     @property
     def verdict(self):
-        """faster, slower, no difference that the samples support, or which files failed."""
+        """faster, slower, no difference that the samples support, too few samples to tell, or which files failed."""
         if self.ratio is None:
             failed = [name for name, median in zip(("A", "B"), self.medians, strict=True) if median is None]
             return f"{' and '.join(failed)} failed"
-        if self.low is not None and self.low > 1:
+        if self.interval is None or self.interval.coverage < intervals.CONFIDENCE:
+            return "too few samples to tell"
+        if self.interval.low > 1:
             return "slower"
-        if self.high is not None and self.high < 1:
+        if self.interval.high < 1:
             return "faster"
         return "no difference that the samples support"
 
@@ -102,7 +99,7 @@ def compare(first, second):
     Raises:
       UserError: If they have nothing in common.
     """
-    ours, theirs = ({key_of(result): result["step_seconds"] for result in one["results"]} for one in (first, second))
+    ours, theirs = _steps_by_key(first), _steps_by_key(second)
     rows = [_row(_label(key), ours[key], theirs[key]) for key in ours if key in theirs]
     if not rows:
         raise UserError(
@@ -112,13 +109,21 @@ def compare(first, second):
     return rows, [_label(key) for key in [*ours, *theirs] if (key in ours) != (key in theirs)]
 
 
+def _steps_by_key(document):
+    """{key: step times}; those of a run with rounds that was interrupted are in a row for each round."""
+    steps = {}
+    for result in document["results"]:
+        steps.setdefault(key_of(result), []).extend(result["step_seconds"])
+    return steps
+
+
 def compare_rows(document):
     """Compares the rows of one document, each with the first of the same pass, batch size and image size.
 
     They were timed in alternation, so each round gives a ratio of medians, whatever the machine did between the rounds.
 
     Returns:
-      A list of Row: the median of those ratios, with its bootstrap interval.
+      A list of Row: the median of those ratios, with its interval.
 
     Raises:
       UserError: If there is nothing to compare, or the rows were not timed in rounds.
@@ -138,13 +143,13 @@ def _row_of_rounds(base, row):
     label = f"{_label(keys[1])}, against {', '.join(differing)}"
     medians = tuple(statistics.median(one["step_seconds"]) if one["step_seconds"] else None for one in (base, row))
     if None in medians:
-        return Row(label, medians, None, None, None)
+        return Row(label, medians, None, None)
     counts = [one.get("round_steps", ()) for one in (base, row)]
     if not counts[0] or len(counts[0]) != len(counts[1]):
         raise UserError("--compare: one file, whose rows took no turns; time them with --rounds, or give two files")
     rates = [[1 / statistics.median(turn) for turn in results.from_json(one).rounds] for one in (base, row)]
     ratio = rounds.compare(label, *rates)
-    return Row(label, medians, ratio.median, ratio.low, ratio.high, ratio.per_round)
+    return Row(label, medians, ratio.median, ratio.interval, ratio.per_round)
 
 
 def describe(rows, alone, documents):
@@ -157,7 +162,7 @@ def describe(rows, alone, documents):
         if row.ratio is None:
             yield f"{row.label}: {row.verdict}"
             continue
-        interval = "too few samples for an interval" if row.low is None else f"95 % {row.low:.3f} to {row.high:.3f}"
+        interval = intervals.describe(row.interval) if row.interval else "no interval"
         interval += f", n {len(row.per_round)} rounds" if row.per_round else ""
         before, after = row.medians
         yield f"{row.label}: {before:.6f} s -> {after:.6f} s, B/A {row.ratio:.3f} ({interval}): {row.verdict}"
@@ -165,35 +170,12 @@ def describe(rows, alone, documents):
         yield f"# in one file only: {label}"
 
 
-def bootstrap_interval(before, after, seed=0):
-    """A 95 % percentile-bootstrap interval of median(after) / median(before), both resampled.
-
-    It treats the samples as independent; what slowed a whole run down does not show in either file's spread.
-
-    Returns:
-      (low, high); (None, None) if there are fewer than two samples of either.
-    """
-    if min(len(before), len(after)) < 2:
-        return None, None
-    random = np.random.default_rng(seed)
-    medians = [_resampled_medians(np.asarray(one), random) for one in (before, after)]
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(medians[1] / medians[0], [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _resampled_medians(values, random):
-    # In parts: a run of seconds may have a hundred thousand samples.
-    part = max(1, 2**22 // len(values))
-    counts = [min(part, _RESAMPLES - start) for start in range(0, _RESAMPLES, part)]
-    return np.concatenate([np.median(random.choice(values, size=[count, len(values)]), axis=1) for count in counts])
-
-
 def _row(label, before, after):
     medians = tuple(statistics.median(times) if times else None for times in (before, after))
     if None in medians:
-        return Row(label, medians, None, None, None)
-    return Row(label, medians, medians[1] / medians[0], *bootstrap_interval(before, after))
+        return Row(label, medians, None, None)
+    # The samples count as independent: what slowed a whole run down does not show in either file's spread.
+    return Row(label, medians, medians[1] / medians[0], intervals.of_ratio(after, before))
 
 
 def _label(key):

@@ -44,11 +44,15 @@ def measure(configuration, reporter):
         request, reply = Path(folder) / "configuration", Path(folder) / "results"
         request.write_bytes(pickle.dumps(configuration))
         sys.stdout.flush()
-        status = subprocess.run(
-            [sys.executable, str(Path(__file__)), "--configuration", str(request), "--results", str(reply)]
-        ).returncode
-        measured = pickle.loads(reply.read_bytes()) if reply.exists() else []
-    reporter.done_elsewhere(measured)
+        measured = []
+        try:
+            status = subprocess.run(
+                [sys.executable, str(Path(__file__)), "--configuration", str(request), "--results", str(reply)]
+            ).returncode
+        finally:
+            # Also after Ctrl-C, which comes to both processes.
+            measured += pickle.loads(reply.read_bytes()) if reply.exists() else []
+            reporter.done_elsewhere(measured)
     if status in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if status > 0:

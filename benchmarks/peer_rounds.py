@@ -87,6 +87,10 @@ def measure(config, pass_name, peers):
             contestants[name] = CONTESTANTS[name](task)
         except (ImportError, UserError) as error:
             missing[name] = str(error)
+        except Exception as error:
+            if name == OURS:
+                raise
+            missing[name] = describe_failure(error)
     print(f"# {pass_name}: first steps of {', '.join(contestants)}", flush=True)
     agreements = _compare(contestants, missing, TOLERANCES[config.precision])
     watch = disturbance.Watch()
@@ -163,6 +167,11 @@ def describe_agreement(one):
     return f"; differs by {one.difference:.2g} of the largest value{same}"
 
 
+def describe_failure(error):
+    """Why a contestant is left out."""
+    return f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
 def _compare(contestants, missing, tolerance):
     """Runs each once and compares; removes those that fail or whose result differs."""
     agreements = {}
@@ -171,7 +180,7 @@ def _compare(contestants, missing, tolerance):
         try:
             actual = contestants[name].value(contestants[name].step())
         except Exception as error:  # Compilers raise errors of every class.
-            missing[name] = f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            missing[name] = describe_failure(error)
             del contestants[name]
             continue
         one = agreement(expected, actual)

@@ -1,5 +1,6 @@
 """What was timed, the times, and the files that hold them."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -7,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import sys
 import types
 from pathlib import Path
 
@@ -194,6 +196,26 @@ def check_path(path, flag="json"):
         raise UserError(f"--{flag} {path} exists and is not a regular file; give the name of a file")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(f"--{flag} {path}: its folder {path.parent} does not exist or cannot be written to")
+
+
+@contextlib.contextmanager
+def finished_kept(path, write, environment, done):
+    """A context that, if its body fails, writes what was finished to NAME.unfinished.json (or .csv) beside `path`.
+
+    Args:
+      path: The file meant for all results; None for none.
+      write: A function such as `write_json`.
+      environment: As in `write_json`.
+      done: A list that the body appends to.
+    """
+    try:
+        yield
+    except BaseException:
+        if path and done:
+            path = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+            write(path, environment, done)
+            print(f"{len(done)} finished rows are in {path}", file=sys.stderr)
+        raise
 
 
 def write_json(path, environment, results, **more):

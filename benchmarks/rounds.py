@@ -8,10 +8,7 @@ import dataclasses
 import statistics
 import time
 
-import numpy as np
-
-_RESAMPLES = 10_000
-_CONFIDENCE = 0.95
+from benchmarks import intervals
 
 
 def run_rounds(contestants, num_rounds, seconds, burn_in_seconds, clock=time.perf_counter, on_rate=None):
@@ -61,32 +58,25 @@ class Ratio:
     Attributes:
       label: What is divided by what.
       per_round: One ratio per round.
-      low, high: A 95 % interval of the median; None if there are fewer than two rounds.
+      median: Of them.
+      interval: An `intervals.Interval` of the median; None for one round.
     """
 
     label: str
     per_round: tuple[float, ...]
     median: float
-    low: float | None
-    high: float | None
+    interval: intervals.Interval | None
 
     def __str__(self):
-        interval = "one round" if self.low is None else f"95 % {self.low:.3f} to {self.high:.3f}"
+        interval = intervals.describe(self.interval) if self.interval else "one round"
         return f"{self.label}: {self.median:.3f} ({interval}, n {len(self.per_round)})"
 
 
 def compare(label, rates, base_rates):
     """The Ratio of `rates` over `base_rates`, both from the same rounds."""
-    per_round = tuple(rate / base for rate, base in zip(rates, base_rates, strict=True))
-    low, high = bootstrap_interval(per_round)
-    return Ratio(label, per_round, statistics.median(per_round), low, high)
+    return ratio_of(label, [rate / base for rate, base in zip(rates, base_rates, strict=True)])
 
 
-def bootstrap_interval(values, seed=0):
-    """A 95 % percentile-bootstrap interval of the median, (low, high); (None, None) for fewer than two values."""
-    if len(values) < 2:
-        return None, None
-    drawn = np.random.default_rng(seed).choice(values, size=[_RESAMPLES, len(values)])
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(np.median(drawn, axis=1), [tail, 1 - tail])
-    return float(low), float(high)
+def ratio_of(label, per_round):
+    """The Ratio of one ratio per round."""
+    return Ratio(label, tuple(per_round), statistics.median(per_round), intervals.of_median(per_round))

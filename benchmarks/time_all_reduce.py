@@ -21,7 +21,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import command_line
-from benchmarks import environment, timing
+from benchmarks import environment, results, timing
 from command_line import UserError
 
 
@@ -57,19 +57,26 @@ def main(config):
     for name in ("workers", "megabytes", "parts"):
         if min(getattr(config, name), default=0) <= 0:
             raise UserError(f"--{name} is {getattr(config, name)}, expected numbers above 0")
-    described = environment.describe_environment()
-    if config.worker_hosts is not None:
-        rows, shown = _as_worker(config)
-    else:
-        rows, shown = [row for count in config.workers for row in _on_loopback(config, count)], True
-    for row in rows if shown else ():
-        print(
-            f"{row['workers']} workers, {row['megabytes']:g} MB in {row['parts']} part(s): median "
-            f"{row['median_seconds']:.4f} s, min {min(row['seconds']):.4f}, max {max(row['seconds']):.4f}, "
-            f"n {len(row['seconds'])}"
-        )
-    if config.json and shown:
-        checkpoints.write_json(config.json, {"environment": described, "results": rows})
+    if config.json:
+        results.check_path(config.json)
+    described, rows = environment.describe_environment(), []
+
+    def write(path, described, rows):
+        checkpoints.write_json(path, {"environment": described, "results": rows})
+
+    with results.finished_kept(config.json, write, described, rows):
+        for count in config.workers if config.worker_hosts is None else (None,):
+            of_count, shown = (_on_loopback(config, count), True) if count else _as_worker(config)
+            rows += of_count if shown else []
+            for row in of_count if shown else ():
+                print(
+                    f"{row['workers']} workers, {row['megabytes']:g} MB in {row['parts']} part(s): median "
+                    f"{row['median_seconds']:.4f} s, min {min(row['seconds']):.4f}, max {max(row['seconds']):.4f}, "
+                    f"n {len(row['seconds'])}",
+                    flush=True,
+                )
+    if config.json and rows:
+        write(config.json, described, rows)
 
 
 def _on_loopback(config, count):

@@ -112,19 +112,21 @@ def main(config):
         if busy:
             printer.warn(busy)
         time_one = isolation.measure if config.isolate else measuring.time_configuration
-        try:
-            measured = measuring.time_rounds(configurations, config.rounds, printer, time_one)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+        with (
+            results.finished_kept(config.json, results.write_json, machine, printer.done),
+            results.finished_kept(config.csv, results.write_csv, machine, printer.done),
+        ):
+            try:
+                measured = measuring.time_rounds(configurations, config.rounds, printer, time_one)
+            except KeyboardInterrupt:
                 printer.interrupted()
-            _save_unfinished(config, machine, printer.done)
-            raise
-    peaks = _peaks(configurations) if config.peak else []
-    tables.print_tables(measured, peaks)
+                raise
+            peaks = _peaks(configurations) if config.peak else []
     if config.json:
         results.write_json(config.json, machine, measured, peaks=[dataclasses.asdict(peak) for peak in peaks])
     if config.csv:
         results.write_csv(config.csv, machine, measured)
+    tables.print_tables(measured, peaks)
 
 
 def compare(config):
@@ -142,16 +144,6 @@ def compare(config):
     for row in regressed:
         print(f"error: {row.label} is slower by more than {percent:g} %, or failed", file=sys.stderr)
     return 1 if regressed else 0
-
-
-def _save_unfinished(config, machine, done):
-    """Writes the finished rows beside the files meant for all of them, with a row for each round."""
-    for flag, write in (("json", results.write_json), ("csv", results.write_csv)):
-        path = getattr(config, flag)
-        if path and done:
-            path = path.with_name(f"{path.stem}.unfinished{path.suffix}")
-            write(path, machine, done)
-            print(f"{len(done)} finished rows are in {path}", file=sys.stderr)
 
 
 def _peaks(configurations):

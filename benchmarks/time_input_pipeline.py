@@ -12,7 +12,7 @@ makes its own photographs and thumbnails (--dataset_dir gives a data set of JPEG
 * step: a training step of --model on batches of JPEG records, and on one batch that is ready.
 
 Contestants run in alternation for --rounds rounds of --seconds; a deep network on a CPU needs some 60. Ratios are
-medians over the rounds, with a bootstrap interval. In jpeg, all get the same --cores and as many threads or processes.
+medians over the rounds, with an interval. In jpeg, all get the same --cores and as many threads or processes.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import command_line
-from benchmarks import environment, results
+from benchmarks import environment, grid, results
 from command_line import UserError
 
 MEASURES = ("jpeg", "cifar", "step")
@@ -64,8 +64,8 @@ class InputConfig:
     """Network for step."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     """Dtype of the training steps."""
-    rounds: int = 7
-    """Turns of each contestant."""
+    rounds: int = 9
+    """Turns of each contestant; intervals of at least 95 % need 6, and from 9 on the extreme rounds do not matter."""
     seconds: float = 5.0
     """Length of a turn; the last batch or step may end later."""
     burn_in_seconds: float = 2.0
@@ -85,8 +85,11 @@ def main(config):
     # Before the work begins, so that it records only the load from others.
     machine = environment.describe_environment()
     measured = []
-    with tempfile.TemporaryDirectory(prefix="input-") as folder:
-        for name in chosen("measure", config.measure, MEASURES):
+    with (
+        results.finished_kept(config.json, results.write_json, machine, measured),
+        tempfile.TemporaryDirectory(prefix="input-") as folder,
+    ):
+        for name in grid.chosen("measure", config.measure, MEASURES):
             measured.append(getattr(input_measures, f"measure_{name}")(config, Path(folder)))
             for line in describe(measured[-1]):
                 print(line, flush=True)
@@ -108,8 +111,8 @@ def describe(measured):
 
 
 def _check(config):
-    chosen("measure", config.measure, MEASURES)
-    chosen("peers", config.peers, PEERS)
+    grid.chosen("measure", config.measure, MEASURES)
+    grid.chosen("peers", config.peers, PEERS)
     for name in ("image_size", "num_images", "num_thumbnails", "batch_size", "rounds", "cores"):
         value = getattr(config, name)
         if value is not None and value < 1:
@@ -121,14 +124,6 @@ def _check(config):
             raise UserError(f"--{name} is {getattr(config, name)}; it must be at least 0")
     if config.split is not None and config.dataset_dir is None:
         raise UserError("--split is of the records in --dataset_dir, which is not given")
-
-
-def chosen(flag, text, known):
-    names = [name for name in text.split(",") if name]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UserError(f"--{flag} has {', '.join(unknown)}; known are {','.join(known)}")
-    return names
 
 
 if __name__ == "__main__":

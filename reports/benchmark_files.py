@@ -116,7 +116,7 @@ def _turns_of(row):
     for name, one in row.get("agreements", {}).items():
         same = "" if one.get("top_1") is None else f", the same class for {one['top_1']:.0%} of the images"
         notes.append(f"{name}: first result differs by {one['difference']:.2g} of the largest value{same}")
-    ratios = [rounds.Ratio(**{**ratio, "per_round": tuple(ratio["per_round"])}) for ratio in row["ratios"]]
+    ratios = [rounds.ratio_of(ratio["label"], ratio["per_round"]) for ratio in row["ratios"]]
     meaning = "above 1: the first is faster" if "pass" in row else ""
     meaning = "below 1: the first needs less" if "values" in row else meaning
     setup = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in named.items())

@@ -4,7 +4,7 @@ import json
 import pathlib
 from typing import NamedTuple
 
-from benchmarks import tables
+from benchmarks import intervals, tables
 from benchmarks.results import PASSES
 from command_line import UserError
 from reports import benchmark_figures, benchmark_files, growth, growth_figures
@@ -124,20 +124,24 @@ def _turns(sources):
     turns = [(source, one) for source in sources for one in source.turns]
     for number, (source, one) in enumerate(turns, 1):
         text = f"{one.title}: values of each round, and ratios with their intervals"
-        caption = "Dots are rounds, diamonds their medians, bars bootstrap 95 % intervals of the median."
+        caption = "Dots are rounds, diamonds their medians, bars intervals of the median."
         drawn.append(Drawn(f"turns-{number}", growth_figures.turns_figure(one), text, caption))
         rows = [
-            [ratio.label, _number(ratio.median), _number(ratio.low), _number(ratio.high), len(ratio.per_round)]
+            [ratio.label, _number(ratio.median), _interval(ratio.interval), len(ratio.per_round)]
             for ratio in one.ratios
         ]
         parts.append(paragraph(f"{source.name}, {one.title}. {one.setup}."))
         if rows:
-            parts.append(table(["ratio", "median", "95 % from", "to", "rounds"], rows, numbers=range(1, 5)))
+            parts.append(table(["ratio", "median", "interval", "rounds"], rows, numbers=range(1, 4)))
         if one.meaning:
             parts.append(paragraph(f"{one.meaning[0].upper()}{one.meaning[1:]}.", quiet=True))
         parts += [paragraph(note, quiet=True) for note in one.notes]
         parts.append(_shown(drawn[-1]))
     return (section("turns", "In turns", *parts), drawn) if turns else None
+
+
+def _interval(interval):
+    return intervals.describe(interval) if interval else ""
 
 
 def _number(value):

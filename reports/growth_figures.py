@@ -72,8 +72,9 @@ def turns_figure(turns):
     places = list(range(len(turns.ratios), 0, -1))
     for place, ratio in zip(places, turns.ratios, strict=True):
         ratios.plot(ratio.per_round, [place] * len(ratio.per_round), "o", color=GREY, markersize=4, alpha=0.5)
-        if ratio.low is not None:
-            ratios.plot([ratio.low, ratio.high], [place, place], color=COLORS[0], linewidth=2.5, solid_capstyle="butt")
+        if ratio.interval:
+            ends = [ratio.interval.low, ratio.interval.high]
+            ratios.plot(ends, [place, place], color=COLORS[0], linewidth=2.5, solid_capstyle="butt")
         ratios.plot(ratio.median, place, "D", color=COLORS[0], markersize=6)
         text, where = f"{ratio.label}: {ratio.median:.3f}", ratios.get_yaxis_transform()
         ratios.annotate(text, (0.01, place), (0, 8), where, "offset points", fontsize=8)

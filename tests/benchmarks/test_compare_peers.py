@@ -116,6 +116,16 @@ def test_what_is_missing_or_another_network_is_named_and_the_rest_goes_on(fake):
     assert lines[-2].startswith("forward: openvino: median ") and lines[-2].endswith("top-1 the same for 100%")
 
 
+def test_one_that_cannot_be_made_is_named_unless_it_is_ours(fake):
+    fake["keras"] = ValueError("Input size must be at least 32x32\nmore")
+    config = PeersConfig(rounds=1, seconds=0.0, burn_in_seconds=0.0)
+    measured = peer_rounds.measure(config, "forward", ["keras"])
+    assert measured.missing == {"keras": "failed: ValueError: Input size must be at least 32x32"}
+    fake["slim_resnets"] = ValueError("ours")
+    with pytest.raises(ValueError, match="ours"):
+        peer_rounds.measure(config, "forward", ["keras"])
+
+
 def test_not_a_number_is_another_result(fake):
     fake["keras"] = lambda: LOGITS * np.nan
     config = PeersConfig(rounds=1, seconds=0.0, burn_in_seconds=0.0)

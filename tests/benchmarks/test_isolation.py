@@ -81,6 +81,22 @@ def test_a_process_that_crashes_ends_the_run_and_leaves_what_was_timed(killed):
     assert [one.pass_name for one in printer.done] == ["forward"]
 
 
+def test_an_interruption_leaves_what_was_timed(killed, monkeypatch):
+    """Ctrl-C comes to both processes: the one that waits for the other is told of it by an exception."""
+    killed(signal.SIGINT)
+    end_by = subprocess.run
+
+    def interrupted(command):
+        end_by(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    printer = printing.Printer.of(TINY)
+    with pytest.raises(KeyboardInterrupt):
+        isolation.measure(TINY, printer)
+    assert [one.pass_name for one in printer.done] == ["forward"]
+
+
 def test_an_isolated_process_that_fails_ends_the_run(capfd, tmp_path):
     # Its description is whole, its records are not.
     description = {"name": "toy", "splits": {"train": 3}, "class_names": ["a"], "file_pattern": "{split}.tfrecord"}

@@ -133,3 +133,22 @@ def test_rows_of_something_else(wrong):
         del row["multiply_adds"]
     with pytest.raises((KeyError, TypeError, ValueError)):
         results.from_json(row)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+def test_what_was_finished_outlives_an_error(tmp_path, capsys, error):
+    path, done = tmp_path / "out.json", []
+    with pytest.raises(error), results.finished_kept(path, results.write_json, {"commit": None}, done):
+        done.append(make_result(1.0))
+        raise error
+    kept = json.loads((tmp_path / "out.unfinished.json").read_text())
+    assert kept["environment"] == {"commit": None} and [row["step_seconds"] for row in kept["results"]] == [[1.0]]
+    assert capsys.readouterr().err == f"1 finished rows are in {tmp_path / 'out.unfinished.json'}\n"
+
+
+def test_nothing_finished_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), results.finished_kept(tmp_path / "a.json", results.write_json, {}, []):
+        raise KeyboardInterrupt
+    with results.finished_kept(tmp_path / "a.json", results.write_json, {}, [make_result(1.0)]):
+        pass
+    assert not list(tmp_path.iterdir())

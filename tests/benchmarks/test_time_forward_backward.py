@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import command_line
-from benchmarks import engines, grid, measuring, printing, results, steps
+from benchmarks import engines, grid, measuring, printing, results, roofline, steps
 from benchmarks import time_forward_backward as script
 from benchmarks.time_forward_backward import TimingConfig
 
@@ -248,6 +248,17 @@ def test_finished_rows_outlive_an_interruption(fake_steps, monkeypatch, capsys, 
     kept = json.loads((tmp_path / "out.unfinished.json").read_text())["results"]
     assert [(row["pass"], len(row["step_seconds"])) for row in kept] == [(first, 3)] and not path.exists()
     assert f"1 finished rows are in {tmp_path / 'out.unfinished.json'}" in capsys.readouterr().err
+
+
+def test_steps_outlive_an_interruption_while_the_peak_is_measured(fake_steps, monkeypatch, tmp_path):
+    def interrupted(precision):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(roofline, "measure_peak", interrupted)
+    path = tmp_path / "out.json"
+    assert run(f"--num_batches 3 --burn_in 0 --pass forward --json {path}") == 130
+    (row,) = json.loads((tmp_path / "out.unfinished.json").read_text())["results"]
+    assert len(row["step_seconds"]) == 3 and not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_browser_shows_what_was_measured(page, tmp_path):
     assert "resnet_v2_200, Forward, batch 4096, 224 px: out of memory: OOM when allocating" in text
     assert "other processes took 50% of the cores' time before the first step" in text
     # The median of 2, 2.2 and 1.5.
-    assert "slim_resnets over keras 2.000 1.500 2.200 3" in text
+    assert "slim_resnets over keras 2.000 75 % 1.500 to 2.200 3" in text
     assert "without torch: not installed" in text
     assert "python benchmarks/time_forward_backward.py --model '<b>*'" in text
     assert "A & B processor" in text
