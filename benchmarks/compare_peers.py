@@ -47,7 +47,7 @@ class PeersConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the activations."""
     intra_op_threads: int = 0
-    """Threads of each contestant; 0 for its own default."""
+    """Threads of each contestant; 0 for as many as there are cores, logical ones where cores have two threads."""
     rounds: int = 9
     """Turns of each contestant; intervals of at least 95 % need 6, and from 9 on the extreme rounds do not matter."""
     seconds: float = 5.0

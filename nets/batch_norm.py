@@ -48,9 +48,16 @@ def batch_norm(
     variables_collections=None,
     outputs_collections=None,
     trainable=True,
+    batch_weights=None,
     fused=None,
     data_format="NHWC",
+    zero_debias_moving_mean=False,
     scope=None,
+    renorm=False,
+    renorm_clipping=None,
+    renorm_decay=0.99,
+    adjustment=None,
+    *,
     sync=False,
 ):
     """Normalizes each channel to zero mean and unit variance, then scales and shifts it.
@@ -78,7 +85,9 @@ def batch_norm(
       variables_collections: Collections of the variables: a list, or a dict of lists by variable name.
       outputs_collections: Collections that get the result under the scope's name.
       trainable: Whether gamma and beta are trained.
-      fused: Accepted for compatibility with Slim, and ignored.
+      fused, renorm_decay: Accepted for compatibility with Slim, and ignored.
+      batch_weights, zero_debias_moving_mean, renorm, renorm_clipping, adjustment: Slim's; only their defaults are
+        supported.
       data_format: NHWC or NCHW.
       scope: Variable scope, "BatchNorm" when None.
       sync: Whether, in the replica context of a tf.distribute strategy, batch statistics are computed over all
@@ -88,8 +97,18 @@ def batch_norm(
       Activations of the shape and dtype of `inputs`.
 
     Raises:
-      ValueError: If the data format, the rank or the number of channels is not one named above.
+      ValueError: If the data format, the rank or the number of channels is not one named above, or an argument of Slim
+        that is not supported is given.
     """
+    for name, value in (
+        ("batch_weights", batch_weights),
+        ("zero_debias_moving_mean", zero_debias_moving_mean),
+        ("renorm", renorm),
+        ("renorm_clipping", renorm_clipping),
+        ("adjustment", adjustment),
+    ):
+        if value is not None and value is not False:
+            raise ValueError(f"batch_norm: {name} is {value!r}, which is not supported here; leave it out")
     if data_format not in _CHANNEL_AXIS:
         raise ValueError(f"batch_norm: data_format is {data_format!r}, expected one of {sorted(_CHANNEL_AXIS)}")
     inputs = tf.convert_to_tensor(inputs)

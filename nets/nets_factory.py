@@ -116,7 +116,8 @@ def create_model(
 ):
     """Makes a network that owns its variables.
 
-    `create_model(**model.settings)` makes the same network again.
+    `create_model(**model.settings)` makes the same network again; compute_dtype, sync_batch_norm and seed are not among
+    the settings.
 
     Args:
       model_name: A name of NETWORKS.

@@ -279,6 +279,9 @@ def classify(net, end_points, scope_name, num_classes, global_pool, spatial_sque
 
     Returns:
       Logits, [batch, num_classes], [batch, 1, 1, num_classes] or [batch, height, width, num_classes]; or features.
+
+    Raises:
+      UserError: If the logits are to be squeezed, but are larger than 1 x 1.
     """
     image_axes = [data_format.index("H"), data_format.index("W")]
     if global_pool:
@@ -298,6 +301,12 @@ def classify(net, end_points, scope_name, num_classes, global_pool, spatial_sque
     )
     end_points[scope_name + "/logits"] = net
     if spatial_squeeze:
+        sizes = [net.shape[axis] for axis in image_axes]
+        if any(size not in (1, None) for size in sizes):
+            raise UserError(
+                f"{scope_name}: spatial_squeeze cannot drop the {sizes[0]} x {sizes[1]} positions of the logits; give "
+                "spatial_squeeze=False, or leave global_pool on"
+            )
         net = tf.squeeze(net, image_axes, name="SpatialSqueeze")
         end_points[scope_name + "/spatial_squeeze"] = net
     if data_format == "NCHW" and not spatial_squeeze:
@@ -356,7 +365,8 @@ def resnet_arg_scope(
       batch_norm_epsilon: Added to the variance.
       batch_norm_scale: Whether norms have a gamma.
       activation_fn: Activation of convolutions.
-      use_batch_norm: False builds convolutions with biases and no norm.
+      use_batch_norm: False builds convolutions without norms: with biases, but for those of the CIFAR networks, where
+        only the logits have some.
       batch_norm_updates_collections: As in `batch_norm`.
       zero_gamma: Whether the last norm of each v1 unit starts with gamma = 0, so that the unit starts as its shortcut
         (Goyal et al., arXiv:1706.02677, 5.1). v2 networks refuse it: a ReLU follows their last norm.

@@ -15,6 +15,7 @@ Source: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.0338
 import tensorflow as tf
 import tf_slim as slim
 
+from command_line import UserError
 from nets import depths, layouts, resnet_utils
 from nets.convolution import conv2d
 
@@ -96,8 +97,14 @@ def basic(
       Activations, [batch, ceil(height / stride), ceil(width / stride), depth].
 
     Raises:
-      UserError: If the shortcut is unknown, or is avg_pool_pad in a dilated unit.
+      UserError: If the shortcut is unknown, or is avg_pool_pad in a dilated unit, or the arg scope asks for zero_gamma
+        without shortcuts: nothing would pass the ReLU at the end, and no gradient.
     """
+    if resnet_utils.last_norm_starts_at_zero() and not shortcut_connections:
+        raise UserError(
+            "zero_gamma does not fit a network with shortcut_connections=False: its units would start as 0 and never "
+            "learn; leave one of the two off"
+        )
     rest_rate = resnet_utils.rate_after_stride(rate, stride, nominal_stride)
     with tf.compat.v1.variable_scope(scope, "basic_v1", [inputs]) as unit_scope:
         residual = resnet_utils.conv2d_same(inputs, depth, 3, stride, rate=rate, scope="conv1")

@@ -54,14 +54,32 @@ def _facts(sources):
     facts = [Fact("configurations", str(len(rows)))] if rows else []
     facts += [Fact("timed steps", f"{sum(row.result.summary.count for row in rows):,}")] if rows else []
     facts += [Fact("ratios of turns", str(ratios))] if ratios else []
-    environment = sources[0].environment
-    cpu, versions = environment.get("cpu") or {}, environment.get("versions") or {}
+    environments = [source.environment for source in sources]
     return [
         *facts,
-        Fact("processor, cores", f"{cpu.get('model', 'not recorded')}, {cpu.get('usable_cores', '?')}"),
-        Fact("TensorFlow", str(versions.get("tensorflow", "not recorded"))),
-        Fact("started", str(environment.get("started", "not recorded"))[:16].replace("T", " ")),
+        Fact("processor, cores", _common(map(_processor, environments))),
+        Fact("TensorFlow", _common(map(_tensorflow, environments))),
+        Fact("started", _common(map(_started, environments))),
     ]
+
+
+def _processor(environment):
+    cpu = environment.get("cpu") or {}
+    return f"{cpu.get('model', 'not recorded')}, {cpu.get('usable_cores', '?')}"
+
+
+def _tensorflow(environment):
+    return str((environment.get("versions") or {}).get("tensorflow", "not recorded"))
+
+
+def _started(environment):
+    return str(environment.get("started", "not recorded"))[:16].replace("T", " ")
+
+
+def _common(texts):
+    """The text that all sources have."""
+    different = dict.fromkeys(texts)
+    return next(iter(different)) if len(different) == 1 else "several: see below"
 
 
 def build(sources):

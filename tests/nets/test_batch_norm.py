@@ -212,3 +212,17 @@ def test_variables_of_one_name_are_shared_by_graph_and_checkpoint(tmp_path):
     assert sorted(reader.get_variable_to_shape_map()) == NAMES
     for name in NAMES:
         np.testing.assert_array_equal(reader.get_tensor(name), value_for(name, [CHANNELS]))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"renorm": True}, {"zero_debias_moving_mean": True}, {"batch_weights": tf.ones([2])}], ids=str
+)
+def test_what_slim_has_and_this_norm_has_not_is_named(arguments):
+    """The defaults of Slim's own signature are taken, as an arg scope may set them."""
+    images = tf.zeros([2, 4, 4, 3])
+    defaults = {"renorm": False, "renorm_decay": 0.99, "zero_debias_moving_mean": False, "adjustment": None}
+    with tf.Graph().as_default(), slim.arg_scope([slim.batch_norm], **defaults):
+        batch_norm(tf.zeros([2, 4, 4, 3]))
+        (name,) = arguments
+        with pytest.raises(ValueError, match=f"batch_norm: {name} is .*, which is not supported here; leave it out"):
+            batch_norm(images, **arguments)

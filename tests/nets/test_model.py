@@ -208,6 +208,15 @@ def test_zero_gamma(tiny_networks):
     assert zero == {f"{model.name}/block{block}/unit_1/basic_v1/conv2/BatchNorm/gamma" for block in (1, 2, 3)}
     with pytest.raises(ValueError, match="zero_gamma"):
         tiny_model("resnet_cifar_v2_8", zero_gamma=True)
+    with pytest.raises(ValueError, match="zero_gamma does not fit a network with shortcut_connections=False"):
+        tiny_model("resnet_cifar_v1_8", zero_gamma=True, shortcut_connections=False)
+
+
+def test_a_map_of_logits_is_not_squeezed(tiny_networks):
+    with pytest.raises(ValueError, match="cannot drop the 8 x 8 positions of the logits; give spatial_squeeze=False"):
+        tiny_model("resnet_cifar_v1_8", global_pool=False)(tf.zeros([1, 32, 32, 3]))
+    logits, _ = tiny_model("resnet_cifar_v1_8", global_pool=False, spatial_squeeze=False)(tf.zeros([1, 32, 32, 3]))
+    assert logits.shape[:3] == (1, 8, 8)
 
 
 # Features and heads.
