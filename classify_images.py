@@ -20,8 +20,6 @@ def main(config):
     def on_failure(name, reason):
         print(f"warning: {name}: {reason}", file=sys.stderr)
 
-    # File names that do not decode are printed with escapes. In JSON these parse back to the name as Python holds it.
-    sys.stdout.reconfigure(errors="backslashreplace")
     with PRINTERS[config.format](sys.stdout) as printer:
         classified, failed = classify(config, printer.add, on_failure)
     if failed:

@@ -45,6 +45,9 @@ def run(main, config_class, args=None, preset=None):
             # Imported here, so that Ctrl-C is handled meanwhile: it takes a good part of a second.
             import tyro
 
+            # File names need not be valid in any encoding.
+            with contextlib.suppress(AttributeError):  # Not a stream of text, in a test.
+                sys.stdout.reconfigure(errors="backslashreplace")
             args = [_at_home(argument) for argument in (sys.argv[1:] if args is None else args)]
             config = tyro.cli(config_class, args=args, use_underscores=True)
             if preset and (default := preset(config)):

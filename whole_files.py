@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 
-from command_line import naming_what_cannot_be_written
+from command_line import UserError, naming_what_cannot_be_written
 
 
 @contextlib.contextmanager
@@ -30,11 +30,17 @@ def written_whole(path):
 
 
 def part_of(path):
-    """The path to write to until `put_in_place`: the path itself where renaming would replace a pipe or a device."""
+    """The path to write to until `put_in_place`: the path itself where renaming would replace a pipe or a device.
+
+    Raises:
+      UserError: If it is /dev/stdout or the like, and that is a file: what stands there already would be lost.
+    """
     path = pathlib.Path(path)
-    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+    if path.exists() and not path.is_file():
         return path
     target = path.resolve()
+    if path.is_relative_to("/dev") and not target.is_relative_to("/dev"):
+        raise UserError(f"{path} is {target}, which other output goes to: give another file, or pipe the output")
     return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 

@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 from command_line import UserError
+from nets import checkpoints
 
 
 class Destination:
@@ -21,7 +22,10 @@ class Destination:
         Raises:
           UserError: If the name has the wrong ending, or something exists that may not be replaced.
         """
-        self._path = pathlib.Path(path)
+        # A link stays a link: what it points to is replaced.
+        self._path = pathlib.Path(path).resolve()
+        if not suffixes:
+            checkpoints.check_readable_name(self._path)
         if suffixes and self._path.suffix != suffixes[0]:
             raise UserError(f"--output is {path}, expected a file name that ends in {suffixes[0]}")
         self._paths = [self._path.with_suffix(suffix) for suffix in suffixes] or [self._path]

@@ -4,6 +4,7 @@ Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via G
 arXiv:1610.02391.
 """
 
+import itertools
 import pathlib
 import re
 
@@ -108,8 +109,10 @@ def _picture_paths(folder, names):
     paths, taken = {}, set()
     for name in names:
         stem = "stdin" if name == "-" else pathlib.Path(name).stem
-        candidates = [stem, "-".join(pathlib.Path(name).with_suffix("").parts[-2:])]
-        candidates += (f"{stem}-{number}" for number in range(2, len(names) + 2))
+        path = pathlib.Path(name).with_suffix("")
+        parts = [part for part in path.parts if part != path.anchor]
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        candidates = itertools.chain([stem, "-".join(parts[-2:])], numbered)
         chosen = next(candidate for candidate in candidates if candidate not in taken)
         if name not in paths:
             taken.add(chosen)

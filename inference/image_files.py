@@ -123,7 +123,10 @@ def read_pixels(item, channels=3):
         with Image.open(io.BytesIO(data)) as image:
             pixels = np.asarray(image.convert("RGBA"))
     else:
-        pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False).numpy()
+        try:
+            pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise BadFileError(f"TensorFlow does not decode it ({error.message.splitlines()[0]})") from None
     return _upright(pixels, data) if item.upright else pixels
 
 

@@ -4,6 +4,7 @@ Files written here are in TensorFlow's V2 format: `tf.compat.v1.train.Saver` rea
 V1 or V2, are read here. `model.json` beside a checkpoint says which network it holds and what input that expects.
 """
 
+import contextlib
 import glob
 import json
 import os
@@ -54,7 +55,8 @@ def write(prefix, values):
                 to_disk(path)
                 path.replace(prefix.parent / path.name)
         # Older checkpoints may be deleted as soon as this one is there.
-        to_disk(prefix.parent)
+        with contextlib.suppress(OSError):  # Some file systems refuse it for folders.
+            to_disk(prefix.parent)
     except (OSError, tf.errors.OpError) as error:
         reason = _first_line(error)
         raise UserError(f"checkpoint {prefix} could not be written: {reason}; nothing was changed") from error
@@ -286,6 +288,7 @@ def write_json(path, value):
     Raises:
       UserError: If it cannot be written; an earlier file of that name is kept.
     """
-    with written_whole(path) as part, open(part, "w", encoding="utf-8") as file:
+    # Names of files need not be valid in any encoding; JSON's own escapes give them back as Python holds them.
+    with written_whole(path) as part, open(part, "w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(value, file, indent=2, ensure_ascii=False)
         file.write("\n")

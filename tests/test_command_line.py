@@ -13,6 +13,8 @@ import pytest
 
 import command_line
 
+ROOT = pathlib.Path(__file__).parents[1]
+
 
 class Loop:
     def __init__(self):
@@ -122,3 +124,16 @@ def test_a_path_of_the_home_folder(monkeypatch):
         with pytest.raises(SystemExit):
             command_line.run(found.append, OneFolder, arguments)
     assert found == [OneFolder(pathlib.Path("/home/me/runs/x")), OneFolder(pathlib.Path("runs/~x"), "a~")]
+
+
+def test_a_file_name_that_does_not_decode_is_printed():
+    """Where the terminal's encoding is strict, as that of most is."""
+    program = """
+import dataclasses, command_line
+@dataclasses.dataclass
+class NoFlags: "No flag."
+command_line.run(lambda config: print("caf\\udce9"), NoFlags, [])
+"""
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, b"caf\\udce9\n"), done.stderr

@@ -1,5 +1,6 @@
 """Files that are written whole: links and pipes stay what they are, and nothing is left of an attempt that failed."""
 
+import json
 import os
 import threading
 
@@ -61,3 +62,19 @@ def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/out.txt could not be written: .*; make room, or name another place"):
         checkpoints.write_json(tmp_path / "file" / "out.txt", 1)
+
+
+def test_a_file_that_other_output_goes_to_is_left_alone(tmp_path):
+    """As --json=/dev/stdout with > FILE, or >> FILE."""
+    with open(tmp_path / "log", "w") as log:
+        log.write("before")
+        log.flush()
+        with pytest.raises(UserError, match="log, which other output goes to: give another file"):
+            checkpoints.write_json(f"/dev/fd/{log.fileno()}", 1)
+    assert (tmp_path / "log").read_text() == "before"
+
+
+def test_names_that_do_not_decode_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    checkpoints.write_json(tmp_path / "out.json", {"file": name})
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {"file": name}

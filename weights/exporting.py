@@ -29,7 +29,7 @@ def export_weights(config, show=lambda text: None):
     library = formats.FORMATS[config.target_format]
     output = pathlib.Path(config.output)
     _check(config, library, output)
-    model, description = nets_factory.load_model(config.source)
+    model, description = nets_factory.load_model(config.source, data_format="NHWC")
     structure = places.structure_of(model.settings["model_name"])
     preprocessing = dict(description["preprocessing"])
     preprocessing["image_size"] = preprocessing["image_size"] or model.default_image_size

@@ -154,9 +154,9 @@ def _label_names(config, num_classes, offset):
 def _read_names(path):
     """Names from a text file, one per line, bare or numbered like Slim's (0:tench), or from a JSON list or object."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Some editors put a byte order mark in front.
         if path.suffix != ".json":
-            lines = text.splitlines()
+            lines = text.rstrip("\r\n").splitlines()
             numbered = lines and all(line.startswith(f"{number}:") for number, line in enumerate(lines))
             return [line.partition(":")[2] for line in lines] if numbered else lines
         names = json.loads(text)

@@ -19,6 +19,9 @@ from weights.places import NORM, list_places, quantities
 
 MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2", "v1_5") for depth in (50, 101, 152))
 EPSILON = 1.001e-5
+# Layers that Keras' ResNets have or had. Those whose names begin with Random do nothing in inference.
+_KINDS = ("InputLayer", "ZeroPadding2D", "Conv2D", "BatchNormalization", "Activation", "ReLU", "Softmax", "Add")
+_KINDS += ("MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "Flatten", "Dropout", "Dense")
 SUFFIXES = (".h5", ".keras")
 _OWN_PREPROCESSING = {1: "vgg", 2: "inception"}  # By version: our equivalent of Keras' preprocess_input.
 LEAVES = {"weights": "kernel", "biases": "bias", **{quantity: quantity for quantity in NORM}}
@@ -100,6 +103,7 @@ def settings(structure, foreign):
     layers = {layer["name"]: layer for layer in foreign.facts.get("layers", ())}
     old = any(name.startswith("bn_conv1/") for name in foreign.tensors)
     if layers:
+        _check_kinds(foreign.facts["layers"])
         _check_strides(structure, layers, old)
         _check_root_pool(foreign.facts["layers"])
     elif "_v1_5_" in structure.model_name:
@@ -113,6 +117,19 @@ def settings(structure, foreign):
         raise UserError(f"the norms of the file have several epsilons, {sorted(epsilons)}; ours share one")
     epsilon = epsilons.pop() if epsilons else 1e-3 if old else EPSILON
     return {"root_pool_padding": "symmetric", "batch_norm_epsilon": epsilon}
+
+
+def _check_kinds(layers):
+    """Refuses layers that no network here has: without weights, their names would not show it."""
+    for layer in layers:
+        kind = layer["class_name"]
+        if kind in ("Rescaling", "Normalization", "Lambda"):
+            raise UserError(
+                f"the file's layer {layer['name']} ({kind}) preprocesses images, which no network here does; save the "
+                "model without it, and give --preprocessing_name"
+            )
+        if kind not in _KINDS and not kind.startswith("Random"):
+            raise UserError(f"the file's layer {layer['name']} is a {kind}, which no network here has")
 
 
 def _check_strides(structure, layers, old):
@@ -152,7 +169,16 @@ def preprocessing(structure, foreign):
     """Name and numbers of the preprocessing, and the image size, that fit Keras Applications' weights."""
     # For v1, Keras converts RGB to BGR, then subtracts Caffe's means.
     numbers = {"means": (123.68, 116.779, 103.939)} if structure.version == 1 else {}
-    return _OWN_PREPROCESSING[structure.version], numbers, 224
+    return _OWN_PREPROCESSING[structure.version], numbers, _image_size(foreign.facts.get("layers", ()))
+
+
+def _image_size(layers):
+    """Height and width of the images that the input layer states, if it does and they are equal; else 224."""
+    for layer in layers:
+        shape = layer.get("batch_shape") or layer.get("batch_input_shape")
+        if layer["class_name"] == "InputLayer" and shape and len(shape) == 4 and shape[1] == shape[2] and shape[1]:
+            return shape[1]
+    return 224
 
 
 def run_source(structure, source, inputs, preprocessing):

@@ -86,9 +86,9 @@ def _read_numbered(layers, path):
             raise UserError(
                 f"{path} does not name its layers, as Keras before 3.3 wrote it: load it there and save a .h5 file"
             )
-        if len(item) in _WEIGHTS_OF:
-            for number, weight in enumerate(_WEIGHTS_OF[len(item)]):
-                tensors[f"{item.attrs['name']}/{weight}"] = np.asarray(item[str(number)])
+        # Those of another number are no layer's here, and named so that they are reported.
+        for number, weight in enumerate(_WEIGHTS_OF.get(len(item), map(str, range(len(item))))):
+            tensors[f"{item.attrs['name']}/{weight}"] = np.asarray(item[str(number)])
 
     layers.visititems(visit)
     return tensors

@@ -32,6 +32,7 @@ LEAVES = {
     "moving_variance": "running_var",
 }
 _PLAIN, _AVERAGED = ("state_dict", "model"), ("state_dict_ema", "model_ema")
+_WRAPPERS = ("module.", "_orig_mod.")  # Of parallel and of compiled modules.
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 # timm's names: resnet50, and those under which it keeps older weights of the same network.
 _PLAIN_ARCHITECTURE = re.compile(r"(tv_|ssl_|swsl_|gluon_)?resnet\d*(_v1b)?")
@@ -65,8 +66,8 @@ def read(path, use_moving_averages):
     facts["shadows"] = any(state is saved.get(key) for key in _AVERAGED)
     tensors = {}
     for name, value in state.items():
-        for prefix in ("module.", "_orig_mod."):
-            name = name.removeprefix(prefix)
+        while name.startswith(_WRAPPERS):
+            name = name.partition(".")[2]
         if not name.endswith(_COUNTERS):
             tensors[name] = value if is_safetensors else value.detach().float().numpy()
     return Foreign(tensors, [path, *files], facts)

@@ -1,7 +1,6 @@
 """What `download_and_convert_data.py` does with its flags."""
 
 import functools
-import shutil
 
 from command_line import UserError
 from data import catalog
@@ -50,8 +49,7 @@ def convert(config, show=print):
             show(note)
         result = conversion.convert(plan, directory, config.on_error, shard_range, write_shards)
     finally:
-        if (directory / catalog.DESCRIPTION_FILE).exists():
-            shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
+        conversion.remove_unfinished(directory)
     _report(result, plan, directory, show)
     return {**(summary(directory) if not result.num_missing else {}), **result._asdict()}
 
@@ -70,11 +68,15 @@ def verify(config, show=print):
         show(line)
     first = next(iter(report["splits"].values()))
     sheet = config.verify / CONTACT_SHEET
-    write_contact_sheet(sheet, report["class_names"], first["class_counts"], examples)
+    try:
+        write_contact_sheet(sheet, report["class_names"], first["class_counts"], examples)
+        examples_are = f"examples in {sheet}"
+    except UserError as error:  # The records may be on a disk that is read only.
+        examples_are = f"no sheet of examples: {error}"
     count = sum(facts["count"] for facts in report["splits"].values())
     show(
         f"{config.verify}: all {count} records are well, read in {report['seconds']:.1f} s "
-        f"({report['images_per_second']:.0f} images/s); examples in {sheet}"
+        f"({report['images_per_second']:.0f} images/s); {examples_are}"
     )
     return report
 

@@ -1,6 +1,7 @@
 """Gets the shards of a plan written, then writes labels.txt and dataset.json, which make them a data set."""
 
 import collections
+import contextlib
 import csv
 import io
 import json
@@ -56,7 +57,8 @@ def convert(plan, directory, on_error="fail", shard_range=None, write_shards=on_
     fingerprints = {shard: plan.fingerprint(shard) for shard in plan.shards}
     finished = _finished_receipts(plan, directory, fingerprints)
     _make_folder(directory / shard_files.UNFINISHED)
-    receipts = _receipts_of_whole_shards(directory, fingerprints, finished, on_error)
+    # Files that could not be converted may have been mended since.
+    receipts = _receipts_of_whole_shards(directory, fingerprints, finished)
     first, end = _checked_range(shard_range, len(plan.shards))
     to_write = [shard for shard in plan.shards[first:end] if shard not in receipts]
     num_kept = len(receipts)
@@ -76,13 +78,13 @@ def convert(plan, directory, on_error="fail", shard_range=None, write_shards=on_
     return Result(len(written), num_kept, num_missing, finished is not None, images, seconds, all_bad)
 
 
-def _receipts_of_whole_shards(directory, fingerprints, finished, on_error):
+def _receipts_of_whole_shards(directory, fingerprints, finished, with_bad_files=False):
     """The receipts of shards that need not be written; `finished` comes from `_finished_receipts`."""
     receipts = {}
     for shard, fingerprint in fingerprints.items():
         receipt = finished[shard.name] if finished else shard_files.read_receipt(directory, shard)
         whole = shard_files.is_whole(directory, shard, receipt, fingerprint)
-        if whole and (finished or on_error == "skip" or not receipt["bad_files"]):
+        if whole and (finished or with_bad_files or not receipt["bad_files"]):
             receipts[shard] = receipt
         elif receipt is None and (directory / shard.name).exists():
             raise UserError(
@@ -102,7 +104,7 @@ def _finish_if_complete(plan, directory, fingerprints, receipts, on_error):
     with alone(directory / shard_files.UNFINISHED / ".lock"):
         if _finished_receipts(plan, directory, fingerprints) is not None:
             return 0, _read_bad_files(directory)
-        receipts = _receipts_of_whole_shards(directory, fingerprints, None, on_error) | receipts
+        receipts = _receipts_of_whole_shards(directory, fingerprints, None, on_error == "skip") | receipts
         num_missing = len(plan.shards) - len(receipts)
         return num_missing, [] if num_missing else _finish(plan, directory, receipts)
 
@@ -123,6 +125,13 @@ def is_finished(directory, name):
     shards = description["conversion"]["shards"]
     paths = {Path(directory) / shard: receipt["bytes"] for shard, receipt in shards.items()}
     return all(path.exists() and path.stat().st_size == size for path, size in paths.items())
+
+
+def remove_unfinished(directory):
+    """Removes what only an unfinished conversion needs, if the directory holds a finished one."""
+    with contextlib.suppress(UserError):
+        if _read_description(directory) is not None:
+            shutil.rmtree(directory / shard_files.UNFINISHED, ignore_errors=True)
 
 
 def _read_description(directory):

@@ -14,7 +14,9 @@ MOST_PIXELS = 2**26
 MOST_BYTES = 2**28
 # TensorFlow's decoder refuses the other kinds of JPEG: 12-bit, arithmetic-coded, lossless.
 _JPEG_FRAMES_KEPT = (0xC0, 0xC1, 0xC2)
+_JPEG_END = b"\xff\xd9"
 _PNG_BIT_DEPTH_AT = 24
+_PNG_END = b"IEND\xaeB`\x82"
 # In an MPO file, phones append a second picture (a preview or a depth map) to the JPEG that every decoder shows.
 _JPEGS = ("JPEG", "MPO")
 _ORIENTATION = 0x0112  # The EXIF tag; its values 2 to 8 say how the camera was held.
@@ -71,10 +73,15 @@ def encode_pixels(pixels):
 
 
 def orientation_of(image):
-    """The EXIF orientation of an opened image as Pillow loads it; 1 (upright) if none can be read."""
+    """The EXIF orientation of an opened image as Pillow loads it; 1 (upright) if none can be read.
+
+    Raises whatever Pillow raises for a TIFF or PNG that does not decode.
+    """
+    # Loading turns a TIFF and removes the tag. Of a PNG, getexif loads the pixels too: outside of the try, since Pillow
+    # tells of what does not decode only once.
+    if image.format in ("PNG", "TIFF"):
+        image.load()
     try:
-        if image.format == "TIFF":
-            image.load()  # Turns the image and removes the tag.
         orientation = image.getexif().get(_ORIENTATION)
     # Pillow's parser may raise anything; a broken tag does not spoil the picture.
     except Exception:
@@ -91,13 +98,13 @@ def _encode_opened(image, data, other_format, upright):
     if orientation != 1:
         turned = _to_rgb(image.transpose(_TO_UPRIGHT[orientation]))
         return _encode(turned, "jpeg" if is_jpeg else other_format, _QUALITY_OF_TURNED)
-    if is_jpeg and image.mode in ("RGB", "L") and _frame_of_jpeg(data) in _JPEG_FRAMES_KEPT:
+    if is_jpeg and image.mode in ("RGB", "L") and _is_kept_jpeg(data):
         # Decoding to an eighth of the size still reads every code of the file, in two thirds of the time.
         image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
         image.load()
         return Encoded(data, "jpg", height, width)
     image.load()
-    if image.format == "PNG" and image.mode == "RGB" and _is_plain_png(image, data) and other_format == "png":
+    if image.mode == "RGB" and other_format == "png" and _is_kept_png(image, data):
         return Encoded(data, "png", height, width)
     return _encode(_to_rgb(image), other_format)
 
@@ -119,19 +126,23 @@ def _to_rgb(image):
     return image.convert("RGB")
 
 
-def _is_plain_png(image, data):
-    return data[_PNG_BIT_DEPTH_AT] == 8 and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+def _is_kept_png(image, data):
+    """Whether a PNG is plain, and has the end that TensorFlow's decoder insists on and Pillow does not."""
+    is_plain = image.format == "PNG" and data[_PNG_BIT_DEPTH_AT] == 8 and getattr(image, "n_frames", 1) == 1
+    return is_plain and "transparency" not in image.info and _PNG_END in data
 
 
-def _frame_of_jpeg(data):
-    """The start-of-frame marker, which tells the kind of JPEG; None if there is none."""
+def _is_kept_jpeg(data):
+    """Whether TensorFlow decodes a JPEG as Pillow does: by its start-of-frame marker, and the end of its picture."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:
             at += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return marker if data[at + 4 : at + 5] == b"\x08" else None
+            is_kept = marker in _JPEG_FRAMES_KEPT and data[at + 4 : at + 5] == b"\x08"
+            # The end of a thumbnail stands before this frame.
+            return is_kept and _JPEG_END in data[at:]
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+    return False

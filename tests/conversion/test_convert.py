@@ -152,7 +152,7 @@ def test_killed_while_a_shard_is_written(source, run, tmp_path):
 import os, pathlib
 from data.conversion import command, shards
 from download_and_convert_data import ConvertConfig
-shards._to_disk = lambda path: os.kill(os.getpid(), 9)
+shards.to_disk = lambda path: os.kill(os.getpid(), 9)
 command.convert(
     ConvertConfig(dataset_name="image_folder", dataset_dir=pathlib.Path({str(out)!r}), source={str(source)!r})
 )
@@ -224,6 +224,15 @@ def test_data_set_of_another_program(source, run, tmp_path):
         run(source=source)
 
 
+def test_a_folder_of_others_that_is_called_unfinished_stays(run, tmp_path):
+    shutil.copytree(catalog.DATASETS["digits"].directory, tmp_path / "out")
+    (tmp_path / "out" / "unfinished").mkdir()
+    (tmp_path / "out" / "unfinished" / "draft.txt").write_text("mine")
+    with pytest.raises(UserError):
+        run(source=tmp_path / "misspelt")
+    assert (tmp_path / "out" / "unfinished" / "draft.txt").read_text() == "mine"
+
+
 def test_bad_files_stop_or_are_left_out(source, run, tmp_path):
     for number, name in enumerate(["a/000.png", "b/003.png"]):
         (source / name).write_bytes(b"no image"[: 4 * number])
@@ -247,6 +256,17 @@ def test_mended_files_are_taken_by_the_next_run(source, run, tmp_path):
     result, _ = run(source=source, num_shards=3)
     assert result["num_written"] == 1 and result["splits"] == {"train": 31, "validation": 4}
     assert not (tmp_path / "out" / "bad_files.csv").exists()
+
+
+def test_mended_files_are_not_left_out(source, run, tmp_path):
+    """Of the same size as before, and although the second run may leave files out."""
+    good = (source / "a" / "000.png").read_bytes()
+    (source / "a" / "000.png").write_bytes(bytes(len(good)))
+    with pytest.raises(UserError, match="1 of 35"):
+        run(source=source, num_shards=3)
+    (source / "a" / "000.png").write_bytes(good)
+    result, said = run(source=source, num_shards=3, on_error="skip")
+    assert result["splits"] == {"train": 31, "validation": 4} and not any("left out" in line for line in said)
 
 
 def test_a_hopeless_run_stops_early(make_images, run, monkeypatch):

@@ -180,3 +180,40 @@ def test_too_many_pixels(monkeypatch):
     monkeypatch.setattr(image_files, "MOST_PIXELS", 100)
     with pytest.raises(BadFileError, match="40x24 is more than 100 pixels"):
         encode_for_records(file_of(Image.fromarray(picture()), "PNG"))
+
+
+def noise(mode):
+    """Pixels that no compression shortens much, so that damage meets them."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, [HEIGHT, WIDTH, 3], np.uint8)).convert(mode)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize(("image_format", "options"), [("PNG", {}), ("TIFF", {"compression": "tiff_lzw"})])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_damaged_pixels_are_refused(image_format, options, mode, upright):
+    data = bytearray(file_of(noise(mode), image_format, **options))
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    with pytest.raises(BadFileError):
+        encode_for_records(bytes(data), upright=upright)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_what_pillow_alone_reads_is_encoded_anew(upright):
+    """A PNG without its last chunk, and a JPEG without its end marker and with something behind it."""
+    png = file_of(noise("RGB"), "PNG")[:-12]
+    encoded = encode_for_records(png, upright=upright)
+    np.testing.assert_array_equal(decoded(encoded.encoded), np.asarray(noise("RGB")))
+    jpeg = file_of(noise("RGB"), "JPEG")
+    assert jpeg.endswith(b"\xff\xd9")
+    encoded = encode_for_records(jpeg[:-2] + bytes(64), upright=upright)
+    assert encoded.image_format == "png" and encoded.encoded != jpeg
+    assert np.abs(decoded(encoded.encoded).astype(int) - decoded(jpeg)).max() < 12
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_picture():
+    jpeg = file_of(noise("RGB"), "JPEG")
+    thumbnail = b"\xff\xe1" + (2 + 6).to_bytes(2, "big") + b"Exif\xff\xd9"
+    kept = jpeg[:2] + thumbnail + jpeg[2:]
+    assert encode_for_records(kept).encoded == kept
+    assert encode_for_records(kept[:-2] + bytes(64)).encoded != kept[:-2] + bytes(64)

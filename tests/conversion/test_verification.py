@@ -71,6 +71,12 @@ def test_contact_sheet_shows_the_images_of_each_class(converted, verify):
     assert len({colour for colour in colours if colour[0] == dog and colour[2] == 6}) == 8
 
 
+def test_records_where_nothing_can_be_written_are_verified(converted, verify):
+    (converted / "contact_sheet.png").mkdir()  # In the way, for root may write where others may not.
+    _, said = verify()
+    assert "all 40 records are well" in said[-1] and "no sheet of examples: " in said[-1]
+
+
 def test_contact_sheet_of_many_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(contact_sheet, "_MOST_CLASSES", 10)
     encoded = tf.io.encode_png(np.zeros([4, 400, 3], np.uint8)).numpy()

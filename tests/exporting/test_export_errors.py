@@ -162,6 +162,21 @@ def test_an_earlier_export_is_replaced_whole(tmp_path):
     assert pair.size() == 5
 
 
+def test_a_link_to_an_export_stays_a_link(tmp_path):
+    write_saved_model(tmp_path / "v3", "earlier")
+    (tmp_path / "latest").symlink_to("v3")
+    with Destination(tmp_path / "latest", (), overwrite=True).writing() as part:
+        write_saved_model(part, "later")
+    assert (tmp_path / "latest").is_symlink()
+    assert (tmp_path / "v3" / "saved_model.pb").read_text(encoding="utf-8") == "later"
+
+
+def test_a_folder_that_tensorflow_could_not_read_is_refused_at_once(tmp_path):
+    with pytest.raises(UserError, match="has a .* in its name"):
+        Destination(tmp_path / "run[1]", (), overwrite=False)
+    Destination(tmp_path / "run[1].onnx", (".onnx",), overwrite=False)
+
+
 def test_what_a_converter_raises_is_one_line(cifar_v1, out, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("node 7 failed to prepare\nand much more")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from command_line import UserError
 from inference import network
-from inference.grad_cam import GradCam, as_picture
+from inference.grad_cam import GradCam, _picture_paths, as_picture
 from nets import nets_factory
 
 
@@ -55,3 +55,10 @@ def test_pictures_that_exist_stay_unless_told(checkpoint, photos, tmp_path):
     assert (folder / "a.png").read_text() == "mine"
     run(checkpoint, photos / "a.png", explain=folder, overwrite=True)
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_stay_in_their_folder_and_apart(tmp_path):
+    names = ["/cat.jpg", "/cat.png", "a/cat.png", "b/a/cat.png", "-"]
+    paths = _picture_paths(tmp_path, names)
+    assert [paths[name].name for name in names] == ["cat.png", "cat-2.png", "a-cat.png", "cat-3.png", "stdin.png"]
+    assert {path.parent for path in paths.values()} == {tmp_path}

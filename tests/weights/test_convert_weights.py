@@ -123,6 +123,15 @@ def test_labels_in_every_form(tmp_path, source, labels):
         assert checkpoints.read_description(tmp_path / "ours")["label_names"] == names
 
 
+def test_labels_as_an_editor_saves_them(tmp_path, source, labels):
+    """With a byte order mark, and an empty line at the end."""
+    names = labels.read_text().splitlines()
+    numbered = "\r\n".join(f"{number}:{name}" for number, name in enumerate(names))
+    (tmp_path / "edited.txt").write_bytes(b"\xef\xbb\xbf" + f"{numbered}\r\n\r\n".encode())
+    imported(source, tmp_path / "ours", labels=tmp_path / "edited.txt")
+    assert checkpoints.read_description(tmp_path / "ours")["label_names"] == names
+
+
 def test_labels_as_slim_numbers_them(tmp_path, source, labels):
     """dataset_utils.write_label_file of research/slim writes "%d:%s\\n"; a name may have a colon of its own."""
     names = [*labels.read_text().splitlines()[:-1], "ratio 4:3"]

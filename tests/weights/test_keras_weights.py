@@ -13,6 +13,7 @@ from nets import nets_factory
 from weights import keras as keras_weights
 from weights import keras_files, mapping, places
 from weights.exporting import export_weights
+from weights.foreign import Foreign
 from weights.importing import import_weights
 
 DEPTHS = [50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (101, 152))]
@@ -240,10 +241,11 @@ def test_weights_without_top_become_features(tmp_path):
     assert_same_logits(model(inputs)[0][:, 0, 0], network(inputs))
 
 
-def tiny_folder(tmp_path, **changes):
+def tiny_folder(tmp_path, more=(), **changes):
     """A TensorFlow.js folder whose configuration says more than its one tensor."""
     values = {"bn_conv1/gamma": np.ones(4, np.float32)}
-    return write_tensorflow_js(tmp_path / "js", values, old_layers(0.001, **changes))
+    more = [{"class_name": kind, "config": {"name": "added"}} for kind in more]
+    return write_tensorflow_js(tmp_path / "js", values, [*old_layers(0.001, **changes), *more])
 
 
 @pytest.mark.parametrize(
@@ -252,6 +254,12 @@ def tiny_folder(tmp_path, **changes):
         ({"strides": ((1, 1), (2, 2))}, "resnet_v1_50", "strides .* --model_name=resnet_v1_5_50"),
         ({}, "resnet_v1_5_50", "strides .* --model_name=resnet_v1_50"),
         ({"pool_pad": "Activation"}, "resnet_v1_50", "max_pooling2d pools without padding"),
+        (
+            {"more": ["GlobalMaxPooling2D"]},
+            "resnet_v1_50",
+            "layer added is a GlobalMaxPooling2D, which no",
+        ),
+        ({"more": ["Rescaling"]}, "resnet_v1_50", r"layer added \(Rescaling\) preprocesses .*--preprocessing_name"),
         ({}, "resnet_v1_18", "expected a network that format keras has: resnet_v1_50"),
     ],
 )
@@ -290,3 +298,20 @@ def test_truncated_and_foreign_files_are_refused(tmp_path, name):
         file["something"] = np.ones(3)
     with pytest.raises(UserError, match=f"{name} cannot be read"):
         import_weights(config)
+
+
+@pytest.mark.parametrize("shape", [[None, 96, 96, 3], [None, None, None, 3], None])
+def test_the_size_of_the_images_is_that_of_the_input_layer(shape):
+    layers = [{"class_name": "InputLayer", "name": "input", **({"batch_shape": shape} if shape else {})}]
+    foreign = Foreign({}, [], {"layers": layers})
+    size = keras_weights.preprocessing(places.structure_of("resnet_v1_50"), foreign)[2]
+    assert size == (96 if shape and shape[1] else 224)
+
+
+def test_weights_of_layers_that_no_network_has_are_reported(tmp_path):
+    """An adapted Normalization has three: mean, variance, count."""
+    inputs = keras.Input([8, 8, 3])
+    model = keras.Model(inputs, keras.layers.Normalization(name="adapted")(inputs))
+    model.save_weights(tmp_path / "a.weights.h5")
+    tensors = keras_weights.read(tmp_path / "a.weights.h5", False).tensors
+    assert set(tensors) == {"adapted/0", "adapted/1", "adapted/2"}

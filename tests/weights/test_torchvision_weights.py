@@ -87,7 +87,7 @@ def values_of(folder):
 
 def test_what_training_programs_wrap_around_a_state_dict(tmp_path, small):
     """PyTorch's example trains in parallel and saves more; timm adds moving averages."""
-    plain = {f"module.{name}": value for name, value in small.state_dict().items()}
+    plain = {f"_orig_mod.module.{name}": value for name, value in small.state_dict().items()}
     averages = {name: value / 2 if value.is_floating_point() else value for name, value in small.state_dict().items()}
     wrapped = {
         "epoch": 3,
