@@ -115,6 +115,8 @@ def _sort_into_classes(entries, source):
         raise UserError(f"source {source} holds {held} and no image ({', '.join(EXTENSIONS)}): {_EXPECTED}")
     depth = _common_depth(images)
     has_splits = _has_splits(images, depth, source)
+    if not has_splits:
+        _check_no_splits_within_classes(images, depth, source)
     found, stray = {}, []
     for entry in images:
         folders = entry.name.split("/")[depth:-1]
@@ -154,6 +156,17 @@ def _has_splits(images, depth, source):
     if not any(_SPLIT_OF_FOLDER[top.lower()] == "train" for top in splits):
         raise UserError(f"source {source} has {named(sorted(splits))}, but no train folder to train on: add one")
     return True
+
+
+def _check_no_splits_within_classes(images, depth, source):
+    """Refuses class/split/*, whose test images would be trained on."""
+    within = {"".join(entry.name.split("/")[depth + 1 : -1][:1]) for entry in images}
+    if len({_SPLIT_OF_FOLDER.get(name.lower()) for name in within} - {None}) > 1:
+        splits = named(sorted(name for name in within if name.lower() in _SPLIT_OF_FOLDER))
+        raise UserError(
+            f"the classes of source {source} have {splits} in them: expected the splits above the classes, as in "
+            "train/cat/*.jpg; move them, or list the training images in a CSV"
+        )
 
 
 def _check_no_empty_class(source, above, has_splits, class_names):

@@ -64,6 +64,12 @@ def test_splits_are_not_taken_for_classes(make_images, run):
         run(source=source)
 
 
+def test_splits_within_classes_are_not_mixed(make_images, run):
+    source = make_images({"cat/train": 5, "cat/test": 2, "dog/train": 5, "dog/test": 2})
+    with pytest.raises(UserError, match="the classes of source .* have test, train in them: .*train/cat/"):
+        run(source=source)
+
+
 def test_a_class_may_be_called_train(make_images, run, tmp_path):
     run(source=make_images({"train": 3, "car": 3}))
     assert catalog.open_dataset(directory=tmp_path / "out").class_names == ("car", "train")
