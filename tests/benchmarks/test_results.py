@@ -77,15 +77,6 @@ def test_a_failed_write_leaves_the_previous_file(tmp_path):
     assert [child.name for child in tmp_path.iterdir()] == ["out.json"]
 
 
-def test_a_link_stays_a_link(tmp_path):
-    target, link = tmp_path / "target.json", tmp_path / "link.json"
-    target.write_text("previous")
-    link.symlink_to(target)
-    results.write_json(link, {}, [])
-    assert link.is_symlink()
-    assert json.loads(target.read_text()) == {"environment": {}, "results": []}
-
-
 def test_places_for_results_that_cannot_be(tmp_path):
     with pytest.raises(UserError, match="--json .* not a regular file"):
         results.check_path(tmp_path)
