@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 
 from command_line import UserError, naming_what_cannot_be_written
 
@@ -19,8 +20,8 @@ def written_whole(path):
     Raises:
       UserError: If it cannot be written; an earlier file of that name stays, and nothing is left of the attempt.
     """
-    part = part_of(path)
     with naming_what_cannot_be_written(path):
+        part = part_of(path)
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
@@ -38,23 +39,33 @@ def part_of(path):
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():
         return path
-    target = path.resolve()
+    target = _target(path)
     if path.is_relative_to("/dev") and not target.is_relative_to("/dev"):
         raise UserError(f"{path} is {target}, which other output goes to: give another file, or pipe the output")
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
+    # A name may have 255 bytes.
+    name = os.fsdecode(os.fsencode(target.name)[:200])
+    return target.with_name(f".{name}.{os.getpid()}.part")
 
 
 def put_in_place(part, path):
-    """Renames what was written to `part_of(path)`."""
+    """Renames what was written to `part_of(path)`; a file that it replaces passes its permissions on."""
     if part != pathlib.Path(path):
+        target = _target(path)
+        if target.exists():
+            shutil.copymode(target, part)
         to_disk(part)
-        part.replace(pathlib.Path(path).resolve())
+        part.replace(target)
 
 
 def drop(part, path):
     """Removes what is left of `part_of(path)`, if anything is."""
     if part != pathlib.Path(path):
         part.unlink(missing_ok=True)
+
+
+def _target(path):
+    """What a link points to; a link to itself is itself."""
+    return pathlib.Path(os.path.realpath(path))
 
 
 def to_disk(path):

@@ -21,6 +21,7 @@ _KEYS = {
     "forward_mode": "inference",
     "folded": False,
 }
+_TOO_FEW = "too few samples to tell"
 # Parts of an environment that may explain a difference.
 _EXPLAINING = ("cpu", "memory_bytes", "kernel", "versions", "threads", "environment_variables", "gpus", "commit")
 
@@ -50,7 +51,7 @@ class Row:
             failed = [name for name, median in zip(("A", "B"), self.medians, strict=True) if median is None]
             return f"{' and '.join(failed)} failed"
         if self.interval is None or self.interval.coverage < intervals.CONFIDENCE:
-            return "too few samples to tell"
+            return _TOO_FEW
         if self.interval.low > 1:
             return "slower"
         if self.interval.high < 1:
@@ -58,9 +59,18 @@ class Row:
         return "no difference that the samples support"
 
     def regressed(self, percent):
-        """Whether the second file failed where the first did not, or is slower by more than `percent`."""
+        """Whether the second file failed where the first did not, or is slower by more than `percent`.
+
+        Raises:
+          UserError: If the samples are too few to tell.
+        """
         if self.ratio is None:
             return self.medians[0] is not None
+        if self.verdict == _TOO_FEW:
+            raise UserError(
+                f"--fail_on_regression: {self.label} has {_TOO_FEW}: time 7 steps or more in each file, or 6 rounds or "
+                "more in one"
+            )
         return self.verdict == "slower" and self.ratio > 1 + percent / 100
 
 

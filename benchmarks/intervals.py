@@ -41,10 +41,10 @@ def of_median(values, confidence=CONFIDENCE):
       confidence: In (0, 1).
 
     Returns:
-      An Interval; None for fewer than two values.
+      An Interval; None for fewer than two values, or if one is not finite.
     """
     ordered, count = sorted(values), len(values)
-    if count < 2:
+    if count < 2 or not np.isfinite(ordered).all():
         return None
     # The median lies below the sample of rank k, from 0, if at most k of n samples do: X <= k, X ~ Binomial(n, 1/2).
     ranks = np.arange(1, (count + 1) // 2)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import timing
 from command_line import UserError
-from whole_files import written_whole
+from whole_files import part_of, written_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +194,7 @@ def check_path(path, flag="json"):
     path = Path(path)
     if path.exists() and not path.is_file():
         raise UserError(f"--{flag} {path} exists and is not a regular file; give the name of a file")
+    part_of(path)  # Refuses what it would refuse at the end.
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(f"--{flag} {path}: its folder {path.parent} does not exist or cannot be written to")
 

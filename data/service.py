@@ -31,7 +31,7 @@ def check_address(address):
     try:
         # TensorFlow itself would wait for an hour, silently.
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError of a name such as "a..b".
         raise UserError(f"no data service answers at {address} ({error}): start its dispatcher first") from error
 
 

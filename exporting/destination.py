@@ -22,9 +22,10 @@ class Destination:
         Raises:
           UserError: If the name has the wrong ending, or something exists that may not be replaced.
         """
-        # A link stays a link: what it points to is replaced.
-        self._path = pathlib.Path(path).resolve()
+        self._path = pathlib.Path(path)
         if not suffixes:
+            # A link to a folder stays a link, and what it points to is replaced.
+            self._path = self._path.resolve() if self._path.is_symlink() else self._path
             checkpoints.check_readable_name(self._path)
         if suffixes and self._path.suffix != suffixes[0]:
             raise UserError(f"--output is {path}, expected a file name that ends in {suffixes[0]}")

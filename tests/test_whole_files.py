@@ -2,13 +2,14 @@
 
 import json
 import os
+import pathlib
 import threading
 
 import pytest
 
 from command_line import UserError
 from nets import checkpoints
-from whole_files import written_whole
+from whole_files import part_of, written_whole
 
 
 def test_a_file_and_its_folders_are_made(tmp_path):
@@ -51,6 +52,7 @@ def test_a_pipe_gets_what_is_written(tmp_path):
 
 
 def test_a_device_is_written_and_stays(tmp_path):
+    assert part_of(os.devnull) == pathlib.Path(os.devnull)  # Or the next lines would replace it, for root.
     before = os.stat(os.devnull)
     with written_whole(os.devnull) as part, open(part, "w") as file:
         file.write("gone")
@@ -78,3 +80,20 @@ def test_names_that_do_not_decode_come_back(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     checkpoints.write_json(tmp_path / "out.json", {"file": name})
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {"file": name}
+
+
+def test_permissions_of_the_earlier_file_stay(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("")
+    path.chmod(0o600)
+    checkpoints.write_json(path, 1)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_to_itself_and_a_long_name(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    checkpoints.write_json(tmp_path / "loop", 1)
+    assert (tmp_path / "loop").read_text() == "1\n"
+    path = tmp_path / ("\N{GREEK SMALL LETTER ALPHA}" * 125 + ".json")  # 255 bytes.
+    checkpoints.write_json(path, 1)
+    assert path.read_text() == "1\n"

@@ -113,7 +113,8 @@ def warnings(given, resolved, num_workers=1):
         texts.append("--update_frozen_batch_norm has no effect where --fine_tune and --trainable_scopes freeze nothing")
     if resolved.eval_split_name == resolved.dataset_split_name and given.eval_split_name is None:
         name = resolved.eval_split_name
-        texts.append(f"the data set has one split, so evaluations score the images of the training, split {name}")
+        text = f"evaluations score the images of the training, split {name}; give --eval_split_name if there is another"
+        texts.append(text)
     if given.shard_policy == "file" and (num_workers == 1 or resolved.dataset_name == "synthetic"):
         texts.append("--shard_policy=file has no effect where one worker has all files, or images are drawn")
     return texts
@@ -160,6 +161,9 @@ def check_resolved(config):
         _check(config, name, lambda value: value >= 0, "at least 0")
     for name in _UNDER_1:
         _check(config, name, lambda value: 0 <= value < 1, "at least 0 and under 1")
+    _check(config, "warmup_epochs", math.isfinite, "a finite number")
+    for name in LENGTHS[2]:
+        _check(config, name, lambda values: all(map(math.isfinite, values)), "finite numbers")
     _check(config, "eval_every_epochs", lambda value: value < math.inf, "a finite number (0: at the end only)")
     _check(config, "batch_norm_decay", lambda value: 0 <= value <= 1, "between 0 and 1")
     _check(config, "seed", lambda value: 0 <= value < 2**63, "at least 0 and under 2**63")

@@ -72,9 +72,13 @@ def _of_tf_config():
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
         cluster, task = config.get("cluster", {}), config.get("task", {})
         chiefs, workers, servers = (list(cluster.get(job, ())) for job in ("chief", "worker", "ps"))
+        if cluster.get("master"):
+            raise UserError('TF_CONFIG names a "master", as TensorFlow 1 did; name it under "chief"')
         if not chiefs + workers + servers:
             return Cluster()
         kind, index = task["type"], int(task["index"])
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"TF_CONFIG is not what TensorFlow writes ({error!r}), expected such as "
@@ -90,6 +94,9 @@ def _of_tf_config():
             "TF_CONFIG names parameter servers but no chief, which deals out their steps: name one under "
             '"cluster": {"chief": [...]}'
         )
+    own = {"chief": chiefs, "worker": workers, "ps": servers}[kind]
+    if not 0 <= index < len(own):
+        raise UserError(f"TF_CONFIG makes this process {kind} {index}, but names {len(own)} such; 0 is the first")
     place = index + (len(chiefs) if kind == "worker" else 0)
     return Cluster((*chiefs, *workers), tuple(servers), "ps" if kind == "ps" else "worker", place)
 

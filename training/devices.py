@@ -1,5 +1,8 @@
 """Chooses precision and distribution strategy from the machine's devices."""
 
+import signal
+import threading
+
 import tensorflow as tf
 
 from command_line import UserError
@@ -65,7 +68,7 @@ def make_strategy(config, workers, flags):
         parameter_servers.check(config, resolve_precision(config.precision))
         workers.strategy = parameter_servers.connect(workers.cluster, config.worker_timeout_secs)
     elif kind == "multi_worker":
-        workers.strategy = _connect(config, workers, flags)
+        workers.strategy = _connect(config, workers, flags, len(gpus))
     elif kind == "mirrored":
         workers.strategy = tf.distribute.MirroredStrategy()
     else:
@@ -156,12 +159,21 @@ def _take_gpus(count):
     return gpus[:count]
 
 
-def _connect(config, workers, flags):
+def _connect(config, workers, flags, num_gpus):
     # What auto resolves to must be the same on all machines.
-    flags = flags | {"precision": resolve_precision(config.precision)}
+    flags = flags | {"precision": resolve_precision(config.precision), "num_gpus": num_gpus}
     meeting.meet(workers, flags, config.worker_timeout_secs)
     cluster = tf.train.ClusterSpec({"worker": list(workers.addresses)})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        cluster, task_type="worker", task_id=workers.index, rpc_layer="grpc"
+        cluster,
+        task_type="worker",
+        task_id=workers.index,
+        rpc_layer="grpc",
+        # Without it the strategy would train on each worker's CPU.
+        num_accelerators={"GPU": num_gpus},
     )
-    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow has put a handler of its own in the way, which would swallow the signal until the run begins.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy

@@ -1,6 +1,10 @@
 """Ctrl-C and SIGTERM as a request to stop, which takes effect between two steps or two evaluation batches."""
 
+import math
 import signal
+import time
+
+_SAME_REQUEST_SECS = 1.0
 
 
 class Stopped(Exception):
@@ -8,10 +12,15 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """True once a signal came; a context manager. A second one stops at once, like Ctrl-C in Python."""
+    """True once a signal came; a context manager. A second one stops at once, like Ctrl-C in Python.
+
+    A SIGTERM that follows another within a second is the same request: schedulers send it to every process of a job,
+    and a process that restarts this one passes it on.
+    """
 
     def __init__(self):
         self.requested = False
+        self._terminated_at = -math.inf
 
     def __enter__(self):
         self._handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -30,6 +39,10 @@ class StopRequest:
             raise Stopped
 
     def _ask(self, number, frame):
-        if self.requested:
+        now = time.monotonic()
+        is_the_same = number == signal.SIGTERM and now - self._terminated_at < _SAME_REQUEST_SECS
+        if number == signal.SIGTERM:
+            self._terminated_at = now
+        if self.requested and not is_the_same:
             raise KeyboardInterrupt
         self.requested = True

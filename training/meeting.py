@@ -7,12 +7,14 @@ missing, does not fit, or cannot be reached at the address that the others will 
 
 import contextlib
 import json
+import select
 import socket
 import time
 
 from command_line import UserError
 
 _BETWEEN_CALLS_SECS = 0.2
+_BETWEEN_LOOKS_SECS = 1.0
 
 
 def meet(workers, flags, timeout_secs):
@@ -39,24 +41,30 @@ def _receive(workers, flags, deadline, timeout_secs):
     """The chief's part; returns what is wrong, or None."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(workers.addresses[0], "the chief", workers.count))
-        missing, callers, fault = set(range(1, workers.count)), [], None
-        while missing and not fault:
+        callers, fault = {}, None
+        while not fault:
+            # One that has died meanwhile, or that was stopped, is waited for again.
+            callers = {index: caller for index, caller in callers.items() if not _has_left(caller)}
+            missing = sorted(set(range(1, workers.count)) - callers.keys())
+            if not missing:
+                break
             left = deadline - time.monotonic()
             if left <= 0:
-                who = ", ".join(f"worker {index} ({workers.addresses[index]})" for index in sorted(missing))
+                who = ", ".join(f"worker {index} ({workers.addresses[index]})" for index in missing)
                 fault = f"{who} did not come within {timeout_secs:g} s; start it, or raise --worker_timeout_secs"
                 break
-            listener.settimeout(left)
+            listener.settimeout(min(left, _BETWEEN_LOOKS_SECS))
             with contextlib.suppress(TimeoutError):
                 caller = stack.enter_context(listener.accept()[0])
                 hello = _read(caller, min(10.0, left))
                 if not isinstance(hello, dict) or hello.keys() != {"index", "addresses", "flags"}:
                     # Not one of our workers, or one that died at once.
                     continue
-                callers.append(caller)
+                callers[hello["index"]] = caller
                 fault = _misfit(workers, flags, hello) or _unreachable(workers, hello["index"], min(10.0, left))
-                missing.discard(hello["index"])
-        for caller in callers:
+                if _has_left(caller):
+                    fault = None
+        for caller in callers.values():
             with contextlib.suppress(OSError):
                 caller.sendall(json.dumps({"fault": fault}).encode() + b"\n")
     return fault
@@ -69,8 +77,8 @@ def _call(workers, flags, deadline, timeout_secs):
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(OSError), connect(workers.addresses[0], left) as chief:
                 chief.sendall(json.dumps(hello).encode() + b"\n")
-                # The chief's clock may have started later; its answer is worth waiting a little longer.
-                answer = _read(chief, left + 5.0)
+                # The chief's clock may have started later; as long as it is there, it will answer.
+                answer = _read(chief, timeout_secs + 15.0)
                 if answer is not None:
                     return answer["fault"]
             time.sleep(_BETWEEN_CALLS_SECS)
@@ -80,25 +88,49 @@ def _call(workers, flags, deadline, timeout_secs):
     )
 
 
-def listen(address, who, backlog=1):
+def listen(address, who, backlog=128):
     """A socket that listens at this process's address; TensorFlow, which follows, would not say what is wrong with it.
 
     Raises:
       UserError: If that fails; the message names this process as `who`.
     """
-    host, _, port = address.rpartition(":")
-    # On all of this machine's addresses: the name that others use for it may not be one of its own.
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    # On all of this machine's addresses, of both versions of the protocol: the name that others use for it may not be
+    # one of its own, and may lead to either.
+    place = ("", int(address.rpartition(":")[2]))
     try:
-        return socket.create_server(("", int(port)), family=family, backlog=backlog)
+        if _has_version_6():
+            return socket.create_server(place, family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog)
+        return socket.create_server(place, backlog=backlog)
     except OSError as error:
         raise UserError(f"{who} cannot listen at {address}: {error}; name another port in every worker") from error
+
+
+def _has_version_6():
+    """Whether a socket can listen by both versions of the internet protocol."""
+    if not socket.has_dualstack_ipv6():
+        return False
+    try:
+        socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True).close()
+    except OSError:  # Switched off.
+        return False
+    return True
 
 
 def connect(address, timeout_secs):
     """A socket connected to HOST:PORT; OSError if nothing answers."""
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout_secs)
+    try:
+        return socket.create_connection((host.strip("[]"), int(port)), timeout_secs)
+    except UnicodeError as error:  # Such as "a..b", whose middle is empty.
+        raise OSError(f"{host} is no name of a machine ({error})") from error
+
+
+def _has_left(caller):
+    """Whether the other end, which says nothing more, has closed a connection."""
+    try:
+        return bool(select.select([caller], [], [], 0)[0]) and not caller.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
 
 
 def _unreachable(workers, index, timeout_secs):

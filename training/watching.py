@@ -59,7 +59,8 @@ def watch(config, show=lambda text: None):
             if not lines:
                 best.forget(eval_dir)
         prefixes = {step: run_folder.checkpoint_prefix(folder, step) for step in steps}
-        new = [step for step in steps if step not in lines or lines[step]["saved"] != _saved(prefixes[step])]
+        saved = {step: _saved(prefix) for step, prefix in prefixes.items()}
+        new = [step for step in steps if saved[step] and (step not in lines or lines[step]["saved"] != saved[step])]
         if new:
             line = _score(scorer, prefixes[new[0]], new[0])
             if line is not None:

@@ -21,6 +21,8 @@ _WEIGHTS_OF = {
     2: ("kernel", "bias"),
     4: ("gamma", "beta", "moving_mean", "moving_variance"),
 }
+# Other names of one and the same function in inference; the first two are of TensorFlow 1.12 to 2.0.
+_NORMS = dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"), "BatchNormalization")
 _UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
 
 
@@ -140,7 +142,8 @@ def _cut_shards(shards, weights, manifest):
 def _flatten(config):
     """The configurations of all layers, {"class_name", "name", ...}, in the file's order."""
     if "layers" not in config.get("config", {}):
-        return [{"class_name": config["class_name"], **config["config"]}]
+        kind = config["class_name"]
+        return [{"class_name": _NORMS.get(kind, kind), **config["config"]}]
     return [layer for inner in config["config"]["layers"] for layer in _flatten(inner)]
 
 

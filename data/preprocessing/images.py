@@ -13,15 +13,28 @@ def decode(encoded, channels, window_of=None):
 
     Args:
       encoded: A scalar string tensor.
-      channels: 3 turns grey into RGB and drops alpha, as Slim's decoder does; 1 and 4 likewise.
+      channels: 3 turns grey into RGB and drops alpha, as Slim's decoder does; 1 and 4 likewise. A GIF or BMP, which
+        TensorFlow decodes with three only, becomes grey by its luminance, or gets an opaque alpha.
       window_of: From the shape, int32 [3], to (offset, size) as for tf.slice, or None for the whole picture. Of a
         JPEG, only this window is decoded.
     Returns:
       uint8 [height, width, channels].
     """
 
+    def with_channels(count):
+        return tf.io.decode_image(encoded, channels=count, expand_animations=False)
+
+    def from_three():
+        image = with_channels(3)
+        if channels == 1:
+            return tf.image.rgb_to_grayscale(image)
+        return tf.concat([image, tf.fill(tf.shape(image[..., :1]), tf.constant(255, tf.uint8))], axis=-1)
+
     def whole():
-        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+        image = with_channels(3) if channels == 3 else None
+        if image is None:
+            kind = tf.strings.substr(encoded, 0, 2)
+            image = tf.cond((kind == b"GI") | (kind == b"BM"), from_three, lambda: with_channels(channels))
         return cut_out(tf.ensure_shape(image, [None, None, channels]))
 
     def cut_out(image):

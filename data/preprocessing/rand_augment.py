@@ -157,7 +157,9 @@ OPERATIONS = {
 
 
 def _whole(pixels_of_331):
-    return tf.math.rint(pixels_of_331 * 150.0 / 331.0)
+    """Pixels of a translation, without their fraction, as torchvision has them."""
+    pixels = pixels_of_331 * 150.0 / 331.0
+    return tf.sign(pixels) * tf.floor(tf.abs(pixels))
 
 
 def _grey(image):

@@ -74,6 +74,11 @@ def test_a_regression_is_exit_status_1(tmp_path, capsys, after, percent, status)
     assert ("is slower by more than" in err) == bool(status)
 
 
+def test_a_regression_is_not_judged_by_too_few_samples(tmp_path, capsys):
+    assert compare(tmp_path, [1.0] * 5, [2.0] * 5, "--fail_on_regression", "5") == 1
+    assert "has too few samples to tell: time 7 steps or more in each file" in capsys.readouterr().err
+
+
 def test_rows_of_one_file_are_compared_round_by_round(tmp_path):
     """Times double in the second round and triple in the third; B takes 1.5, 1.25 and 2 times as long as A."""
     rows = [

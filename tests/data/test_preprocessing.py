@@ -1,6 +1,7 @@
 """What all families keep to, and vgg, inception, cifar and digits in detail."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -262,3 +263,40 @@ def test_torchvision_evaluation_equals_pillows_resize_and_crop(width, resized_wi
     output = preprocessing.get_preprocessing("torchvision")(image, 224, 224)
     # Pillow rounds to whole numbers: half of one is 0.5 / 255 / 0.224, and it does so twice.
     np.testing.assert_allclose(output, expected, atol=0.018)
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (40, 900), (64, 64)])
+def test_torchvisions_crops_are_drawn_as_torchvision_draws_them(shape):
+    transforms = pytest.importorskip("torchvision.transforms")
+    torch = pytest.importorskip("torch")
+    family = preprocessing.PREPROCESSING["torchvision"]
+
+    @tf.function
+    def draw(seed):
+        offset, size = family.window(tf.constant([*shape, 3]), seed)
+        return tf.concat([offset[:2], size[:2]], axis=0)
+
+    seeds = tf.stack([tf.range(1500, dtype=tf.int64), tf.ones([1500], tf.int64)], axis=1)
+    ours = tf.map_fn(draw, seeds, fn_output_signature=tf.int32).numpy()
+    torch.manual_seed(0)
+    image = torch.zeros(3, *shape)
+    draw_theirs = transforms.RandomResizedCrop.get_params
+    theirs = np.array([draw_theirs(image, family.area_range, family.aspect_ratio_range) for _ in range(1500)])
+    assert (ours[:, :2] >= 0).all() and (ours[:, :2] + ours[:, 2:] <= shape).all()
+    # Means and quartiles of offsets and sizes; a mean of 1,500 varies by a fortieth of its deviation.
+    deviations = np.maximum(theirs.std(axis=0), 1.0)
+    assert (np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) < 0.15 * deviations).all()
+    quartiles = np.abs(np.quantile(ours, [0.25, 0.75], axis=0) - np.quantile(theirs, [0.25, 0.75], axis=0))
+    assert (quartiles <= 0.25 * deviations + 1).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "PNG"])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_every_kind_of_file_has_the_channels_that_are_asked_for(kind, channels):
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4), (200, 100, 50)).save(buffer, kind)
+    pixels = images.decode(tf.constant(buffer.getvalue()), channels).numpy()
+    assert pixels.shape == (4, 6, channels)
+    # ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B.
+    expected = [124] if channels == 1 else [200, 100, 50, 255]
+    assert np.abs(pixels[0, 0].astype(int) - expected).max() <= 1

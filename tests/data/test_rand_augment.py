@@ -41,8 +41,8 @@ PILLOW = {
     "rotate": lambda image, sign: image.rotate(sign * 30 * STRENGTH),
     "shear_x": moved(lambda image, sign: (1, sign * 0.3 * STRENGTH, 0, 0, 1, 0)),
     "shear_y": moved(lambda image, sign: (1, 0, 0, sign * 0.3 * STRENGTH, 1, 0)),
-    "translate_x": moved(lambda image, sign: (1, 0, round(sign * STRENGTH * image.width * 150 / 331), 0, 1, 0)),
-    "translate_y": moved(lambda image, sign: (1, 0, 0, 0, 1, round(sign * STRENGTH * image.height * 150 / 331))),
+    "translate_x": moved(lambda image, sign: (1, 0, int(sign * STRENGTH * image.width * 150 / 331), 0, 1, 0)),
+    "translate_y": moved(lambda image, sign: (1, 0, 0, 0, 1, int(sign * STRENGTH * image.height * 150 / 331))),
 }
 
 

@@ -177,6 +177,15 @@ def test_a_folder_that_tensorflow_could_not_read_is_refused_at_once(tmp_path):
     Destination(tmp_path / "run[1].onnx", (".onnx",), overwrite=False)
 
 
+def test_a_link_to_a_file_is_replaced(tmp_path):
+    """As of a store of files, which are not to be changed."""
+    (tmp_path / "stored").write_bytes(b"earlier")
+    (tmp_path / "out.onnx").symlink_to("stored")
+    with Destination(tmp_path / "out.onnx", (".onnx",), overwrite=True).writing() as part:
+        part.write_bytes(b"later")
+    assert (tmp_path / "stored").read_bytes() == b"earlier" and (tmp_path / "out.onnx").read_bytes() == b"later"
+
+
 def test_what_a_converter_raises_is_one_line(cifar_v1, out, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("node 7 failed to prepare\nand much more")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 
 import pytest
 
@@ -137,6 +138,8 @@ def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
         ("base_batch_size", 0, 256),
         ("ftrl_learning_rate_power", 0.1, 0.0),
         ("warmup_steps", -1, 0),
+        ("warmup_epochs", math.inf, 0.5),
+        ("learning_rate_decay_epochs", (math.inf,), (1.5,)),
         ("eval_every_steps", -1, 0),
         ("stop_at_top_1", 0.0, 1.0),
         ("recalibrate_batch_norm", -1, 0),
@@ -145,7 +148,7 @@ def test_a_drop_is_as_large_as_its_schedule_has_it(kind, factor):
     ],
 )
 def test_a_number_out_of_its_range_names_its_flag(name, bad, good):
-    with pytest.raises(UserError, match=f"--{name} is {bad}, expected "):
+    with pytest.raises(UserError, match=re.escape(f"--{name} is {bad}, expected ")):
         resolve(TrainConfig(**{name: bad}))
     assert getattr(resolve(TrainConfig(**{name: good})), name) == good
 
@@ -248,5 +251,5 @@ def test_scores_of_what_was_trained_on_are_warned_of():
     given = TrainConfig()
     resolved = dataclasses.replace(resolve(given), dataset_split_name="all", eval_split_name="all")
     (text,) = checks.warnings(given, resolved)
-    assert text == "the data set has one split, so evaluations score the images of the training, split all"
+    assert text == "evaluations score the images of the training, split all; give --eval_split_name if there is another"
     assert checks.warnings(dataclasses.replace(given, eval_split_name="all"), resolved) == []

@@ -10,7 +10,7 @@ from training_toys import STEPS
 from data import catalog
 from nets import nets_factory
 from training import config as configs
-from training import loop
+from training import interrupts, loop
 from training.input import Input
 from training.interrupts import StopRequest
 from training.run_evaluation import RunEvaluation
@@ -130,6 +130,20 @@ def test_a_second_signal_stops_at_once_and_handlers_come_back():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_job_that_is_terminated_as_a_whole_stops_once(monkeypatch):
+    """The signal comes from the scheduler and, passed on, from the process that restarts this one."""
+    now = [100.0]
+    monkeypatch.setattr(interrupts.time, "monotonic", lambda: now[0])
+    with StopRequest() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            now[0] += 0.5
+        assert stop
+        now[0] += 1.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_stop_before_an_evaluation_is_told_within_it(toy_dir, tmp_path):

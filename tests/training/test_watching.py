@@ -167,6 +167,13 @@ def test_one_that_the_run_is_deleting_is_passed_over(run, tmp_path):
     assert [line["step"] for line in lines] == [3, 9, 11]
 
 
+def test_an_index_without_data_does_not_hold_up_the_others(run, tmp_path):
+    """As a run leaves it that is killed while it deletes a checkpoint."""
+    folder = copy_of(run, tmp_path / "run")
+    (folder / "model.ckpt-3.data-00000-of-00001").unlink()
+    assert [line["step"] for line in watching.watch(config_of(folder))] == [6, 9, 11]
+
+
 def test_a_folder_of_another_trainer_has_a_best_too(run, toy_dir, tmp_path):
     folder = copy_of(run, tmp_path / "run")
     (folder / "model.json").unlink()

@@ -73,6 +73,10 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
             {},
             "1 worker(s) beside 1 parameter server(s), expected",
         ),
+        (task("worker", 0, master=["a:1"], worker=["b:1"]), {}, "as TensorFlow 1 did; name it under"),
+        (task("ps", 0, worker=TWO), {}, "makes this process ps 0, but names 0 such"),
+        (task("worker", -1, chief=["a:1"], worker=["b:1"]), {}, "makes this process worker -1, but names 1 such"),
+        (task("chief", 1, chief=["a:1"], worker=["b:1"]), {}, "makes this process chief 1, but names 1 such"),
         (None, {"ps_hosts": "c:1"}, "--ps_hosts needs --worker_hosts"),
         (None, {"worker_hosts": "a:1,b:1", "task_index": 0, "job_name": "ps"}, "--job_name=ps needs --ps_hosts"),
         (
@@ -98,6 +102,10 @@ def test_workers_are_those_of_the_flags_or_of_tf_config(monkeypatch):
         "evaluator",
         "no_chief_of_servers",
         "no_worker_of_servers",
+        "master",
+        "server_of_none",
+        "before_the_first",
+        "second_chief",
         "servers_alone",
         "no_servers",
         "past_the_servers",
@@ -276,6 +284,74 @@ def test_a_port_that_is_taken_is_an_error(index, who):
         message = met(hosts, [index], timeout_secs=1)[index]
     assert message.startswith(f"{who} cannot listen at {hosts[index]}: ")
     assert message.endswith("; name another port in every worker")
+
+
+def call_as(index, hosts, flags):
+    """A connection to the chief that has said hello as a worker does."""
+    hello = json.dumps({"index": index, "addresses": hosts, "flags": flags}).encode() + b"\n"
+    for _ in range(100):
+        try:
+            chief = meeting.connect(hosts[0], 5)
+            chief.sendall(hello)
+            return chief
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("the chief does not listen")
+
+
+def test_a_worker_that_came_and_died_is_waited_for_again():
+    hosts = addresses(3)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        chief = pool.submit(meeting.meet, workers_of(hosts, 0), {}, 20)
+        with meeting.listen(hosts[1], "worker 1"):
+            call_as(1, hosts, {}).close()
+        second = pool.submit(meeting.meet, workers_of(hosts, 2), {}, 20)
+        time.sleep(2.5)
+        assert not chief.done() and not second.done()
+        meeting.meet(workers_of(hosts, 1), {}, 20)
+        assert chief.result(timeout=20) is second.result(timeout=20) is None
+
+
+def test_a_worker_that_came_and_died_for_good_is_named():
+    hosts = addresses(2)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        chief = pool.submit(meeting.meet, workers_of(hosts, 0), {}, 3)
+        # Whether or not its address leads anywhere by then.
+        call_as(1, hosts, {}).close()
+        with pytest.raises(UserError) as error:
+            chief.result(timeout=20)
+        assert f"worker 1 ({hosts[1]}) did not come within 3 s" in str(error.value)
+
+
+def test_probes_of_a_waiting_workers_port_do_not_keep_the_chief_out():
+    hosts = addresses(2)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(meeting.meet, workers_of(hosts, 1), {}, 20)
+        probes = 0
+        while probes < 10:
+            try:
+                meeting.connect(hosts[1], 1).close()
+                probes += 1
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        meeting.meet(workers_of(hosts, 0), {}, 20)
+        assert worker.result(timeout=20) is None
+
+
+def test_a_name_with_an_empty_part_leads_nowhere():
+    with pytest.raises(OSError, match="a..b is no name of a machine"):
+        meeting.connect("a..b:2222", 1)
+
+
+def test_several_workers_train_on_their_gpus(monkeypatch):
+    """TensorFlow asks the resolver how many there are, and takes the CPU where that says nothing."""
+    met, made = [], []
+    monkeypatch.setattr(meeting, "meet", lambda workers, flags, timeout_secs: met.append(flags))
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", made.append)
+    devices._connect(TrainConfig(precision="float32"), workers_of(["a:1", "b:1"], 1), {"seed": 0}, 2)
+    (resolver,) = made
+    assert resolver.num_accelerators() == {"GPU": 2} and resolver.task_id == 1
+    assert met == [{"seed": 0, "precision": "float32", "num_gpus": 2}]
 
 
 def test_a_worker_whose_address_leads_nowhere_is_named_by_all(monkeypatch):

@@ -300,6 +300,15 @@ def test_truncated_and_foreign_files_are_refused(tmp_path, name):
         import_weights(config)
 
 
+@pytest.mark.parametrize("kind", ["BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"])
+def test_norms_by_other_names_are_norms(tmp_path, kind):
+    layers = old_layers(epsilon=0.003)
+    layers[1]["class_name"] = kind
+    source = write_tensorflow_js(tmp_path / "js", {"bn_conv1/gamma": np.ones(4, np.float32)}, layers)
+    settings = keras_weights.settings(places.structure_of("resnet_v1_50"), keras_weights.read(source, False))
+    assert settings["batch_norm_epsilon"] == 0.003
+
+
 @pytest.mark.parametrize("shape", [[None, 96, 96, 3], [None, None, None, 3], None])
 def test_the_size_of_the_images_is_that_of_the_input_layer(shape):
     layers = [{"class_name": "InputLayer", "name": "input", **({"batch_shape": shape} if shape else {})}]
