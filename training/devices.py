@@ -99,7 +99,7 @@ def images_at_once(config, strategy):
 
 
 def scoring_precision(precision):
-    """The precision in which a run of a precision is scored.
+    """Returns the precision in which a run of the given precision is scored.
 
     The moving statistics of a network that has just begun to train can be far from those of its batches, so that its
     activations exceed float16's largest number, 65,504, although they are finite in training.
@@ -108,12 +108,15 @@ def scoring_precision(precision):
 
 
 def scoring_devices(precision, strategy, workers):
-    """What an evaluation.Evaluator of a run takes as its devices; none where it can score the run's own model.
+    """Chooses the devices of the evaluation.Evaluator of a run.
 
     Args:
       precision: Of the run.
       strategy: As `make_strategy` makes it.
       workers: A workers.Workers.
+
+    Returns:
+      Names of this process's devices, each for a copy of the network; () if the run's own model can be scored.
     """
     if workers.cluster.servers:
         return (None,)  # The chief's own, which has no other work.

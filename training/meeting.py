@@ -62,7 +62,7 @@ def _receive(workers, flags, deadline, timeout_secs):
                     continue
                 callers[hello["index"]] = caller
                 fault = _misfit(workers, flags, hello) or _unreachable(workers, hello["index"], min(10.0, left))
-                if _has_left(caller):
+                if _has_left(caller):  # It died while it was looked at.
                     fault = None
         for caller in callers.values():
             with contextlib.suppress(OSError):
