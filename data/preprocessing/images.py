@@ -31,8 +31,9 @@ def decode(encoded, channels, window_of=None):
         return tf.concat([image, tf.fill(tf.shape(image[..., :1]), tf.constant(255, tf.uint8))], axis=-1)
 
     def whole():
-        image = with_channels(3) if channels == 3 else None
-        if image is None:
+        if channels == 3:
+            image = with_channels(3)
+        else:
             kind = tf.strings.substr(encoded, 0, 2)
             image = tf.cond((kind == b"GI") | (kind == b"BM"), from_three, lambda: with_channels(channels))
         return cut_out(tf.ensure_shape(image, [None, None, channels]))
