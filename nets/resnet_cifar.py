@@ -13,7 +13,7 @@ Sources: He et al., arXiv:1512.03385, section 4.2 (v1, shortcuts A and B, plain 
 import tf_slim as slim
 
 from command_line import UserError
-from nets import layouts, resnet_utils, resnet_v1, resnet_v2
+from nets import layouts, resnet_utils, resnet_v1, resnet_v2, root_and_head
 
 resnet_arg_scope = resnet_utils.resnet_arg_scope
 
@@ -28,7 +28,10 @@ def resnet_cifar_v1(depth):
       depth: Number of layers: 6n + 2 with n at least 1.
 
     Returns:
-      A function with the arguments of `_variant`'s network.
+      A function with the arguments of `resnet_v1.resnet_v1` from num_classes on, and these differences. output_stride:
+      1, 2 or 4; None is 4. shortcut: where the depth changes, "identity_pad" (the paper's option A: every second pixel,
+      zero channels added), "avg_pool_pad" (a 2x2 average instead) or "projection" (option B). shortcut_connections:
+      False builds the paper's plain network.
 
     Raises:
       UserError: If `depth` is not 6n + 2.
@@ -65,15 +68,6 @@ def _variant(family, depth, builder, unit_fn, block_fn):
         shortcut="identity_pad",
         shortcut_connections=True,
     ):
-        """Builds the network; arguments as in `resnet_v1.resnet_v1` except for these.
-
-        Args:
-          output_stride: 1, 2 or 4; None is 4.
-          stride_placement, projections: As in `layouts.make_block`.
-          shortcut: Shortcut where the depth changes: "identity_pad" (the paper's option A: every second pixel, zero
-            channels added), "avg_pool_pad" (a 2x2 average instead) or "projection" (option B).
-          shortcut_connections: False builds the paper's plain network.
-        """
         if projections == "every_first_unit" and shortcut != "projection":
             raise UserError(f"projections every_first_unit needs shortcut projection, not {shortcut}")
         with (
@@ -92,10 +86,10 @@ def _variant(family, depth, builder, unit_fn, block_fn):
                 reuse=reuse,
                 scope=scope,
                 data_format=data_format,
-                root=resnet_utils.CIFAR_ROOT,
+                root=root_and_head.CIFAR_ROOT,
             )
 
-    return layouts.describe_variant(network, name, "resnet_cifar.build", default_image_size=32)
+    return layouts.describe_variant(network, name, f"resnet_cifar.{family}", default_image_size=32)
 
 
 resnet_cifar_v1_20, resnet_cifar_v1_32, resnet_cifar_v1_44, resnet_cifar_v1_56, resnet_cifar_v1_110 = map(

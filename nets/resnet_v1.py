@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from command_line import UserError
-from nets import depths, layouts, resnet_utils
+from nets import depths, layouts, resnet_utils, root_and_head
 from nets.convolution import conv2d
 
 resnet_arg_scope = resnet_utils.resnet_arg_scope
@@ -141,7 +141,7 @@ def resnet_v1(
     scope=None,
     *,
     data_format="NHWC",
-    root=resnet_utils.IMAGENET_ROOT,
+    root=root_and_head.IMAGENET_ROOT,
     root_pool_padding="same",
 ):
     """Builds a v1 network of `blocks`.
@@ -163,8 +163,8 @@ def resnet_v1(
       reuse: Whether to reuse the variables; `scope` must then be given.
       scope: Variable scope, "resnet_v1" when None.
       data_format: NHWC, or NCHW, which TensorFlow runs on GPUs only.
-      root: A resnet_utils.Root.
-      root_pool_padding: "same" or "symmetric", see `resnet_utils.apply_root`.
+      root: A root_and_head.Root.
+      root_pool_padding: "same" or "symmetric", see `root_and_head.apply_root`.
 
     Returns:
       net: Logits, or features where there are no classes: [batch, 1, 1, depth] when pooled, else
@@ -185,10 +185,10 @@ def resnet_v1(
         ):
             net = inputs
             if include_root_block:
-                net, output_stride = resnet_utils.apply_root(net, root, output_stride, root_pool_padding, data_format)
+                net, output_stride = root_and_head.apply_root(net, root, output_stride, root_pool_padding, data_format)
             net = resnet_utils.stack_blocks_dense(net, blocks, output_stride, store_non_strided_activations)
             end_points = slim.utils.convert_collection_to_dict(collection, clear_collection=True)
-            net = resnet_utils.classify(
+            net = root_and_head.classify(
                 net, end_points, network_scope.name, num_classes, global_pool, spatial_squeeze, data_format
             )
         return net, end_points

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from command_line import UserError
-from nets import depths, layouts, resnet_utils
+from nets import depths, layouts, resnet_utils, root_and_head
 from nets.batch_norm import batch_norm
 from nets.convolution import conv2d
 
@@ -117,7 +117,7 @@ def resnet_v2(
     *,
     store_non_strided_activations=False,
     data_format="NHWC",
-    root=resnet_utils.IMAGENET_ROOT,
+    root=root_and_head.IMAGENET_ROOT,
     root_pool_padding="same",
 ):
     """Builds a v2 network of `blocks`.
@@ -144,13 +144,13 @@ def resnet_v2(
             net = inputs
             if include_root_block:
                 # The first unit's pre-activation applies norm and ReLU, so the root does not.
-                net, output_stride = resnet_utils.apply_root(
+                net, output_stride = root_and_head.apply_root(
                     net, root, output_stride, root_pool_padding, data_format, normalizer_fn=None, activation_fn=None
                 )
             net = resnet_utils.stack_blocks_dense(net, blocks, output_stride, store_non_strided_activations)
             net = batch_norm(net, activation_fn=tf.nn.relu, scope="postnorm")
             end_points = slim.utils.convert_collection_to_dict(collection, clear_collection=True)
-            net = resnet_utils.classify(
+            net = root_and_head.classify(
                 net, end_points, network_scope.name, num_classes, global_pool, spatial_squeeze, data_format
             )
         return net, end_points
