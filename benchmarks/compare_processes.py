@@ -33,16 +33,16 @@ import command_line
 from benchmarks import disturbance, environment, grid, peer_rounds, process_turn, results, rounds
 from command_line import UserError
 
-MEASURES = ("start", "memory")
-PEERS = ("keras", "keras_predict", "torch")
 _CONTESTANTS = {"start": process_turn.STARTS, "memory": process_turn.MEMORIES}
+# Each once, in their order.
+PEERS = tuple(dict.fromkeys(name for table in _CONTESTANTS.values() for name in table if name != peer_rounds.OURS))
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessesConfig:
     """Measures start-up time and memory of processes."""
 
-    measure: str = ",".join(MEASURES)
+    measure: str = ",".join(_CONTESTANTS)
     """What to measure: start, memory or both."""
     model: str = "resnet_v2_50"
     """The network, a name of nets/nets_factory.py."""
@@ -99,7 +99,7 @@ def main(config):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}; it must be at least 1")
-    measures = grid.chosen("measure", config.measure, MEASURES)
+    measures = grid.chosen("measure", config.measure, _CONTESTANTS)
     peers = grid.chosen("peers", config.peers, PEERS)
     if config.json:
         results.check_path(config.json)
@@ -115,7 +115,7 @@ def main(config):
     ):
         request, missing = prepare(config, folder, "start" in measures and {"keras", "keras_predict"} & set(peers))
         for measure in measures:
-            names = [name for name in ("slim_resnets", *peers) if name in _CONTESTANTS[measure]]
+            names = [name for name in (peer_rounds.OURS, *peers) if name in _CONTESTANTS[measure]]
             for one in compare(measure, names, request, config.rounds, missing):
                 measured.append(one)
                 for line in describe(one):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-CROPS = ("inception", "resnet", "torchvision", "vgg")
 _TRIES = 10
 
 
@@ -29,7 +28,7 @@ class Crop:
     """Where a family of preprocessing cuts, and how it scales values.
 
     Attributes:
-      family: A name of CROPS. In training, inception also shifts colours, which is not done here.
+      family: inception, resnet, torchvision or vgg. In training, inception also shifts colours, which is not done here.
       is_training: Whether windows are random.
       side: Side of the output in pixels.
     """

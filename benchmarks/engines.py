@@ -83,13 +83,7 @@ def forward_step(network, configuration, images):
       UserError: As `check_engine`.
     """
     check_engine(configuration.engine, configuration.precision)
-    engines = {
-        "tensorflow": _tensorflow,
-        "xla": functools.partial(_tensorflow, jit_compile=True),
-        "onnxruntime": _onnxruntime,
-        "openvino": _openvino,
-    }
-    return engines[configuration.engine](network, configuration, images)
+    return ENGINES[configuration.engine](network, configuration, images)
 
 
 def _tensorflow(network, configuration, images, jit_compile=None):
@@ -160,3 +154,11 @@ def _export(network, configuration, path):
         exported = ExportedNetwork(network, preprocess, size, precision, "NHWC", [], says)
         formats.FORMATS[format_name].write(exported, path)
     return str(path)
+
+
+ENGINES = {
+    "tensorflow": _tensorflow,
+    "xla": functools.partial(_tensorflow, jit_compile=True),
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}

@@ -4,12 +4,11 @@ import dataclasses
 import fnmatch
 import itertools
 
-from benchmarks.engines import check_engine
+from benchmarks.engines import ENGINES, check_engine
 from benchmarks.results import PASSES
 from benchmarks.timing import check_step_counts
 from command_line import UserError
 
-ENGINES = ("tensorflow", "xla", "onnxruntime", "openvino")
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 # These engines run what `exporting` writes: the folded inference form.
 _EXPORTING = ("onnxruntime", "openvino")

@@ -157,6 +157,9 @@ def torch(dataset, paths, crop, batch_size, num_threads):
     yield lambda: lambda: len(next(batches)[1])
 
 
+PEERS = {"simplejpeg": simplejpeg, "torch": torch, "tf_data": tf_data}
+
+
 class ImageFiles:
     """A data set in PyTorch's form: (float32 tensor [3, side, side], label)."""
 

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import statistics
 
-from benchmarks import environment, input_contestants, made_images, rounds
+from benchmarks import environment, grid, input_contestants, made_images, rounds
 from benchmarks.crops import Crop
 from benchmarks.engines import make_step
 from command_line import UserError
@@ -123,6 +123,9 @@ def measure_step(config, folder):
     return Measured("step", setup, environment.usable_cores(), rates, (ratio,))
 
 
+MEASURES = {"jpeg": measure_jpeg, "cifar": measure_cifar, "step": measure_step}
+
+
 def _run(config, contestants):
     return rounds.run_rounds(
         contestants, config.rounds, config.seconds, config.burn_in_seconds, on_rate=rounds.print_rate
@@ -130,7 +133,7 @@ def _run(config, contestants):
 
 
 def _peers(config):
-    return {name: getattr(input_contestants, name) for name in config.peers.split(",") if name}
+    return {name: input_contestants.PEERS[name] for name in grid.chosen("peers", config.peers, input_contestants.PEERS)}
 
 
 def _training_step(config, model_name, num_classes, batch_size, image_size):

@@ -5,7 +5,7 @@ import gc
 import statistics
 import time
 
-from benchmarks import disturbance, memory, printing, results, timing
+from benchmarks import disturbance, memory, results, timing
 
 
 def time_rounds(configurations, num_rounds, reporter, time_one=None):
@@ -14,7 +14,7 @@ def time_rounds(configurations, num_rounds, reporter, time_one=None):
     Args:
       configurations: A list of grid.Configuration.
       num_rounds: Turns of each.
-      reporter: A printing.Reporter.
+      reporter: A printing.Printer.
       time_one: `time_configuration`, or a function in its place.
 
     Returns:
@@ -55,12 +55,12 @@ def _merge(turns):
     )
 
 
-def time_configuration(configuration, reporter=None):
+def time_configuration(configuration, reporter):
     """Times each pass of a configuration.
 
     Args:
       configuration: A grid.Configuration.
-      reporter: A printing.Reporter, which is told about the progress.
+      reporter: A printing.Printer, which is told about the progress.
 
     Returns:
       A list with a results.Result, or a results.Failure, for each pass.
@@ -70,7 +70,6 @@ def time_configuration(configuration, reporter=None):
     """
     from benchmarks import steps
 
-    reporter = reporter or printing.Reporter()
     try:
         setup, prepared = steps.build_steps(configuration)
     except Exception as error:

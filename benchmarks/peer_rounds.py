@@ -5,12 +5,13 @@ import statistics
 
 import numpy as np
 
-from benchmarks import disturbance, rounds
+from benchmarks import disturbance, peers, rounds
+from benchmarks.grid import Configuration
 from command_line import UserError
 
 OURS = "slim_resnets"
 FOLDED = "slim_resnets_folded"
-PEERS = (FOLDED, "keras", "torch", "torch_compile", "onnxruntime", "openvino")
+PEERS = tuple(name for name in peers.CONTESTANTS if name != OURS)
 PASSES = ("forward", "train_step")
 # Largest difference, relative to the largest value, that comes from summing in another order.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-1}
@@ -64,13 +65,13 @@ class Measured:
         }
 
 
-def measure(config, pass_name, peers):
+def measure(config, pass_name, names):
     """Times a pass in this zoo and in other systems, and prints the rate of each turn as it ends.
 
     Args:
       config: A PeersConfig.
       pass_name: A name of PASSES.
-      peers: Names of PEERS.
+      names: Some of PEERS.
 
     Returns:
       A Measured.
@@ -78,13 +79,11 @@ def measure(config, pass_name, peers):
     Raises:
       UserError: If there is no such network.
     """
-    from benchmarks.peers import CONTESTANTS
-
     task = make_task(config, pass_name)
     contestants, missing = {}, {}
-    for name in (OURS, *peers):
+    for name in (OURS, *names):
         try:
-            contestants[name] = CONTESTANTS[name](task)
+            contestants[name] = peers.CONTESTANTS[name](task)
         except (ImportError, UserError) as error:
             missing[name] = str(error)
         except Exception as error:
@@ -103,8 +102,8 @@ def measure(config, pass_name, peers):
     )
     others_share = watch.others_share()
     configuration = task.configuration
-    names = ("model", "precision", "batch_size", "image_size", "num_classes", "intra_op_threads")
-    setup = {name: getattr(configuration, name) for name in names}
+    shown = ("model", "precision", "batch_size", "image_size", "num_classes", "intra_op_threads")
+    setup = {name: getattr(configuration, name) for name in shown}
     return Measured(pass_name, setup, rates, compare_ours(rates), agreements, missing, others_share)
 
 
@@ -126,8 +125,6 @@ def make_task(config, pass_name):
     """The network, its images and its labels, as a peers.Task."""
     import tensorflow as tf
 
-    from benchmarks.grid import Configuration
-    from benchmarks.peers import Task
     from nets import nets_factory
 
     network = nets_factory.find_network(config.model)
@@ -147,7 +144,7 @@ def make_task(config, pass_name):
         passes=(pass_name,),
         intra_op_threads=config.intra_op_threads,
     )
-    return Task(model, configuration, tf.constant(images), tf.constant(labels, tf.int32))
+    return peers.Task(model, configuration, tf.constant(images), tf.constant(labels, tf.int32))
 
 
 def agreement(expected, actual):

@@ -21,36 +21,10 @@ _STEPS_A_LINE = 10
 _SECONDS_A_DRAWING = 0.2
 
 
-class Reporter:
-    """What a measurement calls while it runs. This base class does nothing."""
-
-    def started(self, setup):
-        """A setup was built; nothing has been timed yet."""
-
-    def pass_started(self, pass_name):
-        """The first step of a pass, which traces it, comes next."""
-
-    def step(self, pass_name, index, step_seconds):
-        """A step is done; `index` is negative in the burn-in."""
-
-    def pass_finished(self, result):
-        """All steps of a pass are done."""
-
-    def pass_failed(self, failure):
-        """A pass ran out of memory."""
-
-    def done_elsewhere(self, results):
-        """Another process has measured, and printed, a list of results and failures."""
-
-    def round_started(self, number, num_rounds):
-        """All configurations are timed once more; `number` counts from 1."""
-
-    def rounds_finished(self, merged):
-        """All rounds are done; `merged` holds, for each pass, a result of all rounds or a failure."""
-
-
-class Printer(Reporter):
+class Printer:
     """Prints every tenth step and each result; a context manager that removes the progress bar at its end.
+
+    The docstrings of the methods say when a measurement calls them.
 
     Attributes:
       done: The results.Result or results.Failure of each pass so far.
@@ -82,9 +56,11 @@ class Printer(Reporter):
         self._progress.stop()
 
     def started(self, setup):
+        """A setup was built; nothing has been timed yet."""
         self._print(f"# {describe_setup(setup)}")
 
     def pass_started(self, pass_name):
+        """The first step of a pass, which traces it, comes next."""
         self._pass_name, self._step_seconds = pass_name, []
         if self._task is not None:
             self._progress.remove_task(self._task)
@@ -94,6 +70,7 @@ class Printer(Reporter):
         self._draw_bar()
 
     def step(self, pass_name, index, step_seconds):
+        """A step is done; `index` is negative in the burn-in."""
         if index >= 0:
             self._step_seconds.append(step_seconds)
             if index % _STEPS_A_LINE == 0:
@@ -102,6 +79,7 @@ class Printer(Reporter):
         self._draw_bar()
 
     def pass_finished(self, result):
+        """All steps of a pass are done."""
         self.done.append(result)
         self._step_seconds = []
         label, summary = PASSES[result.pass_name].label, result.summary
@@ -113,19 +91,23 @@ class Printer(Reporter):
             self.warn(f"{result.setup.model}, {label}: {warning}")
 
     def pass_failed(self, failure):
+        """A pass ran out of memory."""
         self.done.append(failure)
         self._step_seconds = []
         label = PASSES[failure.pass_name].label
         self._print(f"# {label} of {describe_configuration(failure.configuration)}: {failure.error}")
 
     def done_elsewhere(self, results):
+        """Another process has measured, and printed, a list of results and failures."""
         self.done += results
 
     def round_started(self, number, num_rounds):
+        """All configurations are timed once more; `number` counts from 1."""
         self._in_rounds = True
         self._print(f"# round {number} of {num_rounds}")
 
     def rounds_finished(self, merged):
+        """All rounds are done; `merged` holds, for each pass, a result of all rounds or a failure."""
         for result in merged:
             for warning in getattr(result, "warnings", ()):
                 label = PASSES[result.pass_name].label

@@ -27,20 +27,17 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import command_line
-from benchmarks import environment, grid, results
+from benchmarks import environment, grid, input_contestants, input_measures, results
 from command_line import UserError
-
-MEASURES = ("jpeg", "cifar", "step")
-PEERS = ("simplejpeg", "torch", "tf_data")
 
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
     """Times JPEG records to crops beside other pipelines, and input against training steps."""
 
-    measure: str = ",".join(MEASURES)
+    measure: str = ",".join(input_measures.MEASURES)
     """What to measure: any of jpeg, cifar and step."""
-    peers: str = ",".join(PEERS)
+    peers: str = ",".join(input_contestants.PEERS)
     """Pipelines to measure beside this zoo in jpeg: any of simplejpeg, torch and tf_data."""
     dataset_dir: Path | None = None
     """Records of JPEGs for jpeg and step; None for photographs made here."""
@@ -78,8 +75,6 @@ class InputConfig:
 
 def main(config):
     _check(config)
-    from benchmarks import input_measures
-
     if config.json:
         results.check_path(config.json)
     # Before the work begins, so that it records only the load from others.
@@ -89,8 +84,8 @@ def main(config):
         results.finished_kept(config.json, results.write_json, machine, measured),
         tempfile.TemporaryDirectory(prefix="input-") as folder,
     ):
-        for name in grid.chosen("measure", config.measure, MEASURES):
-            measured.append(getattr(input_measures, f"measure_{name}")(config, Path(folder)))
+        for name in grid.chosen("measure", config.measure, input_measures.MEASURES):
+            measured.append(input_measures.MEASURES[name](config, Path(folder)))
             for line in describe(measured[-1]):
                 print(line, flush=True)
     if config.json:
@@ -111,8 +106,8 @@ def describe(measured):
 
 
 def _check(config):
-    grid.chosen("measure", config.measure, MEASURES)
-    grid.chosen("peers", config.peers, PEERS)
+    grid.chosen("measure", config.measure, input_measures.MEASURES)
+    grid.chosen("peers", config.peers, input_contestants.PEERS)
     for name in ("image_size", "num_images", "num_thumbnails", "batch_size", "rounds", "cores"):
         value = getattr(config, name)
         if value is not None and value < 1:

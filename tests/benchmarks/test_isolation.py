@@ -68,7 +68,7 @@ def killed(tmp_path, monkeypatch):
 
 def test_what_was_timed_before_a_process_was_killed_is_kept(killed):
     killed(signal.SIGKILL)
-    forward, both = isolation.measure(TINY, printing.Reporter())
+    forward, both = isolation.measure(TINY, printing.Printer.of(TINY))
     assert (forward.pass_name, forward.step_seconds) == ("forward", (0.5,))
     assert (both.pass_name, both.error) == ("forward_backward", "out of memory: the process was killed by SIGKILL")
 

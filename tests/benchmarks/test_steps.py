@@ -142,14 +142,15 @@ def test_nothing_is_traced_on_the_clock(monkeypatch):
         def __getattr__(self, name):
             return getattr(self._model, name)
 
-    class Listener(printing.Reporter):
+    class Listener(printing.Printer):
         calls_when_timed = []
 
         def step(self, pass_name, index, step_seconds):
             self.calls_when_timed.append(len(traced))
 
     monkeypatch.setattr(nets_factory, "create_model", lambda *a, **k: CountingModel(create_model(*a, **k)))
-    measuring.time_configuration(dataclasses.replace(TINY, num_batches=2, burn_in=0), Listener())
+    configuration = dataclasses.replace(TINY, num_batches=2, burn_in=0)
+    measuring.time_configuration(configuration, Listener.of(configuration))
     first_pass, second_pass = Listener.calls_when_timed[:2], Listener.calls_when_timed[2:]
     assert first_pass[0] == first_pass[1] == 1
     assert second_pass[0] == second_pass[1] == 2

@@ -112,14 +112,14 @@ def fake_steps(monkeypatch):
 
 
 def test_one_step_comes_before_the_burn_in(fake_steps):
-    class Listener(printing.Reporter):
+    class Listener(printing.Printer):
         heard = []
 
         def step(self, pass_name, index, step_seconds):
             self.heard.append((pass_name, index))
 
     configuration = dataclasses.replace(TINY, num_batches=2, burn_in=0)
-    measured = measuring.time_configuration(configuration, Listener())
+    measured = measuring.time_configuration(configuration, Listener.of(configuration))
     # The first call of each pass compiles; even without a burn-in it is not among the timed ones.
     assert fake_steps == ["forward"] * 3 + ["forward_backward"] * 3
     assert Listener.heard == [(name, index) for name in TINY.passes for index in (0, 1)]
@@ -194,7 +194,8 @@ def test_what_fails_in_a_round_is_a_row_that_says_so(fake_steps):
             results.Result(setup, "train_step", 1, (9.0,)),
         ]
     )
-    forward, step = measuring.time_rounds([TINY], 2, printing.Reporter(), lambda *_: [next(turns), next(turns)])
+    printer = printing.Printer.of(TINY)
+    forward, step = measuring.time_rounds([TINY], 2, printer, lambda *_: [next(turns), next(turns)])
     assert (forward.step_seconds, forward.round_steps) == ((1.0, 2.0, 3.0), (2, 1))
     assert forward.rounds == [(1.0, 2.0), (3.0,)]
     assert (forward.prepare_seconds, forward.first_step_seconds) == (4.0, 6.0)
@@ -210,7 +211,7 @@ def test_other_errors_are_no_rows(fake_steps, monkeypatch):
 
     monkeypatch.setattr(steps, "build_steps", build)
     with pytest.raises(RuntimeError, match="something else"):
-        measuring.time_configuration(TINY)
+        measuring.time_configuration(TINY, printing.Printer.of(TINY))
 
 
 def test_interrupted(fake_steps, monkeypatch, capsys, tmp_path):
