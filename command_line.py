@@ -10,6 +10,7 @@ Exit status: 0, or what `main` returns; 1 for an error the user can fix; 2 for a
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import logging
 import os
@@ -17,6 +18,8 @@ import signal
 import sys
 import tempfile
 import warnings
+
+_INSTALL = "`make demo` or `pip install -e .` installs it, and `. .venv/bin/activate` selects what make installed"
 
 
 class UserError(ValueError):
@@ -48,7 +51,8 @@ def run(main, config_class, args=None, preset=None):
             # File names need not be valid in any encoding.
             with contextlib.suppress(AttributeError):  # Not a stream of text, in a test.
                 sys.stdout.reconfigure(errors="backslashreplace")
-            args = [_at_home(argument) for argument in (sys.argv[1:] if args is None else args)]
+            args = sys.argv[1:] if args is None else args
+            args = [_as_switch(_at_home(argument), config_class) for argument in args]
             config = tyro.cli(config_class, args=args, use_underscores=True)
             if preset and (default := preset(config)):
                 config = tyro.cli(config_class, args=args, default=default, use_underscores=True)
@@ -61,10 +65,26 @@ def run(main, config_class, args=None, preset=None):
                 # The reader of our output (`| head`) has gone. This keeps Python from reporting that again at exit.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)
+            if isinstance(error, ModuleNotFoundError):
+                sys.exit(_report(f"{error.name} is missing from {sys.executable}; {_INSTALL}"))
             if isinstance(error, UserError | OSError):
                 sys.exit(_report(error, getattr(error, "status", 1)))
             raise
     sys.exit(status or 0)
+
+
+def check_at_least(config, **least):
+    """Raises a UserError that names the first flag whose value is below its least, or NaN; None is no value."""
+    for name, value in least.items():
+        given = getattr(config, name)
+        if given is not None and not given >= value:
+            raise UserError(f"--{name} is {given}, expected at least {value}")
+
+
+def first_line(error):
+    """The first line of an error's message, without the name of the op that TensorFlow puts around it."""
+    text = str(getattr(error, "message", None) or error).strip().partition("\n")[0]
+    return text.split("}}")[-1].split(" [Op:")[0].strip()
 
 
 def _at_home(argument):
@@ -72,6 +92,16 @@ def _at_home(argument):
     flag, equals, value = argument.partition("=")
     is_of_home = flag.startswith("--") and value.startswith("~")
     return f"{flag}{equals}{os.path.expanduser(value)}" if is_of_home else argument
+
+
+def _as_switch(argument, config_class):
+    """--flag=True as --flag, and --flag=False as --no_flag: Slim's way to write a switch. Others stay as they are."""
+    flag, equals, value = argument.partition("=")
+    is_on = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    switches = {f"--{field.name}" for field in dataclasses.fields(config_class) if field.type in (bool, "bool")}
+    if not equals or is_on is None or (name := flag.replace("-", "_").replace("__", "--", 1)) not in switches:
+        return argument
+    return name if is_on else name.replace("--", "--no_", 1)
 
 
 @contextlib.contextmanager
@@ -107,9 +137,8 @@ def _call(main, config):
     try:
         return main(config)
     except tf.errors.ResourceExhaustedError as error:
-        first_line = error.message.strip().partition("\n")[0]
         raise UserError(
-            f"no room left, on disk or in memory: {first_line}; make room, or lower --batch_size"
+            f"no room left, on disk or in memory: {first_line(error)}; make room, or lower --batch_size"
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import command_line
 from command_line import UserError
+from whole_files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +55,12 @@ def main(config):
     """Converts in one direction or the other, and reports the result."""
     if (config.source_format is None) == (config.target_format is None):
         raise UserError("give --source_format to import weights, or --target_format to write a checkpoint of ours")
-    from nets import checkpoints
     from weights import exporting, importing
 
     convert = importing.import_weights if config.source_format else exporting.export_weights
     result = convert(config, show=print)
     if config.json:
-        checkpoints.write_json(config.json, result)
+        write_json(config.json, result)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import dataclasses
 import pathlib
 
 import command_line
+from whole_files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,6 @@ def main(config):
     """Prints the table, and writes what was asked for."""
     import rich.console
 
-    from nets import checkpoints
     from reports import network_drawing, network_table
 
     if config.output:
@@ -50,7 +50,7 @@ def main(config):
     if config.output:
         network_drawing.draw(description, config.output)
     if config.json:
-        checkpoints.write_json(config.json, description)
+        write_json(config.json, description)
 
 
 if __name__ == "__main__":

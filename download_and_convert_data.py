@@ -18,6 +18,7 @@ from typing import Literal
 
 import command_line
 from command_line import UserError
+from whole_files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +55,10 @@ def main(config):
     if (config.verify is None) == (config.dataset_name is None):
         raise UserError("give --dataset_name with --dataset_dir to convert, or --verify=DIR to check")
     from data.conversion import command
-    from nets import checkpoints
 
     result = command.verify(config) if config.verify else command.convert(config)
     if config.json:
-        checkpoints.write_json(config.json, result)
+        write_json(config.json, result)
 
 
 if __name__ == "__main__":

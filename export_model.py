@@ -8,17 +8,17 @@ before it appears under its name. `--help` lists all flags; docs/export.md says 
 
 import command_line
 from exporting.config import ExportConfig
+from whole_files import write_json
 
 
 def main(config):
     """Exports, prints, and writes the figures if asked for."""
     from exporting.export import describe, export
-    from nets import checkpoints
 
     result = export(config, show=print)
     print(describe(result))
     if config.json:
-        checkpoints.write_json(config.json, result)
+        write_json(config.json, result)
 
 
 if __name__ == "__main__":

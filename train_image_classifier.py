@@ -9,6 +9,7 @@ in runs/digits-resnet_v2_50. Ctrl-C saves a checkpoint; the same command resumes
 import command_line
 from training.config import TrainConfig
 from training.recipes import config_of_recipe
+from whole_files import write_json
 
 
 def main(config):
@@ -24,7 +25,6 @@ def main(config):
         from training import parameter_servers
 
         return parameter_servers.serve(cluster, config.num_gpus)
-    from nets import checkpoints
     from training.evaluation import describe
     from training.loop import train
     from training.workers import LOST
@@ -40,7 +40,7 @@ def main(config):
     print(f"checkpoint {result.checkpoint}{pace}")
     print(describe(result.evaluation))
     if config.json:
-        checkpoints.write_json(config.json, result._asdict())
+        write_json(config.json, result._asdict())
     return 0
 
 

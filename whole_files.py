@@ -1,6 +1,7 @@
 """Files that are written whole or not at all: under another name first, then renamed."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -28,6 +29,26 @@ def written_whole(path):
             put_in_place(part, path)
         finally:
             drop(part, path)
+
+
+def write(path, content):
+    """Writes text, as UTF-8, or bytes; errors as `written_whole`."""
+    with written_whole(path) as part:
+        # Names of files need not be valid in any encoding.
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path, value):
+    """Writes a value as JSON; errors as `written_whole`."""
+    # JSON's own escapes give back names of files as Python holds them.
+    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path):
+    """The value in a JSON file; None if there is no such file, or it is damaged."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    return None
 
 
 def part_of(path):

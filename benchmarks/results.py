@@ -12,9 +12,10 @@ import sys
 import types
 from pathlib import Path
 
+import whole_files
 from benchmarks import timing
 from command_line import UserError
-from whole_files import part_of, written_whole
+from whole_files import part_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +230,7 @@ def write_json(path, environment, results, **more):
       **more: Further JSON-able keys.
     """
     document = {"environment": environment, **more, "results": [result.to_json() for result in results]}
-    write_text(path, json.dumps(document, indent=1) + "\n")
+    whole_files.write(path, json.dumps(document, indent=1) + "\n")
 
 
 def write_csv(path, environment, results):
@@ -254,14 +255,4 @@ def write_csv(path, environment, results):
         else:
             for number, turn in enumerate(result.rounds, 1):
                 rows.writerows([*setup, number, step, repr(seconds), ""] for step, seconds in enumerate(turn))
-    write_text(path, text.getvalue())
-
-
-def write_text(path, text):
-    """Writes a file completely or, if interrupted, not at all.
-
-    Raises:
-      UserError: If it cannot be written; an earlier file of that name stays.
-    """
-    with written_whole(path) as part:
-        part.write_text(text)
+    whole_files.write(path, text.getvalue())

@@ -23,6 +23,7 @@ if not __package__:
 import command_line
 from benchmarks import environment, results, timing
 from command_line import UserError
+from whole_files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,6 @@ class AllReduceConfig:
 
 def main(config):
     """Measures, and prints a line for each row."""
-    from nets import checkpoints
 
     timing.check_step_counts(config.num_batches, config.burn_in)
     for name in ("workers", "megabytes", "parts"):
@@ -62,7 +62,7 @@ def main(config):
     described, rows = environment.describe_environment(), []
 
     def write(path, described, rows):
-        checkpoints.write_json(path, {"environment": described, "results": rows})
+        write_json(path, {"environment": described, "results": rows})
 
     with results.finished_kept(config.json, write, described, rows):
         for count in config.workers if config.worker_hosts is None else (None,):

@@ -6,7 +6,7 @@ splits, counts and classes:
     {"name": "flowers", "splits": {"train": 3320, "validation": 350}, "class_names": ["daisy", ...],
      "file_pattern": "flowers_{split}_*.tfrecord"}
 
-A row of `DATASETS` adds what records cannot say: the preprocessing and the recipe that suit the data set. A
+A row of `DATASETS` adds what records cannot say: the preprocessing and the training defaults that suit the data set. A
 directory without a row also works, with general defaults.
 
     dataset = catalog.open_dataset()                                # the embedded digits
@@ -30,17 +30,15 @@ _EXAMPLE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class TrainingDefaults:
     """Training defaults that suit a data set; None leaves the trainer's general default."""
 
     batch_size: int | None = None
     num_epochs: float | None = None
     learning_rate: float | None = None
-    learning_rate_decay_type: str | None = None
     warmup_epochs: float | None = None
     weight_decay: float | None = None
     batch_norm_decay: float | None = None
-    label_smoothing: float | None = None
     eval_every_epochs: float | None = None
 
 
@@ -49,7 +47,7 @@ class DatasetRow:
     """Settings that suit a data set; None leaves the choice to the network.
 
     `image_size` is the side, in pixels, of the network's input images. `directory` holds the embedded files; it is
-    None if the data set has to be fetched.
+    None if the data set has to be fetched. The splits are those that `dataset.json` has, chosen when it is opened.
     """
 
     preprocessing_name: str | None = None
@@ -57,11 +55,11 @@ class DatasetRow:
     train_split: str = "train"
     eval_split: str = "test"
     directory: Path | None = None
-    recipe: Recipe = Recipe()
+    defaults: TrainingDefaults = TrainingDefaults()
 
 
 # https://arxiv.org/abs/1512.03385, section 4.2: batches of 128, 64,000 steps, rate 0.1, weight decay 0.0001.
-_CIFAR_RECIPE = Recipe(batch_size=128, num_epochs=164, learning_rate=0.1, weight_decay=1e-4)
+_CIFAR_DEFAULTS = TrainingDefaults(batch_size=128, num_epochs=164, learning_rate=0.1, weight_decay=1e-4)
 
 DATASETS = {
     "digits": DatasetRow(
@@ -69,7 +67,7 @@ DATASETS = {
         image_size=32,
         directory=Path(__file__).parent / "digits",
         # Trains resnet_v2_50 in a few minutes. So few steps need fast moving averages and no higher rate than this.
-        recipe=Recipe(
+        defaults=TrainingDefaults(
             batch_size=32,
             num_epochs=8,
             learning_rate=0.01,
@@ -78,13 +76,13 @@ DATASETS = {
             eval_every_epochs=2,
         ),
     ),
-    "cifar10": DatasetRow(preprocessing_name="cifar", image_size=32, recipe=_CIFAR_RECIPE),
-    "cifar100": DatasetRow(preprocessing_name="cifar", image_size=32, recipe=_CIFAR_RECIPE),
+    "cifar10": DatasetRow(preprocessing_name="cifar", image_size=32, defaults=_CIFAR_DEFAULTS),
+    "cifar100": DatasetRow(preprocessing_name="cifar", image_size=32, defaults=_CIFAR_DEFAULTS),
     # A mirrored digit is a different sign or none, so the digits' preprocessing never flips.
     "mnist": DatasetRow(preprocessing_name="digits", image_size=28),
     "fashion_mnist": DatasetRow(preprocessing_name="cifar", image_size=28),
-    "flowers": DatasetRow(eval_split="validation"),
-    "imagenet": DatasetRow(eval_split="validation"),
+    "flowers": DatasetRow(),
+    "imagenet": DatasetRow(),
     # Neither distorts nor resizes, so that the input costs as little as possible.
     "synthetic": DatasetRow(preprocessing_name="lenet"),
 }
@@ -228,7 +226,8 @@ def _read_description(path):
     if not path.exists():
         held = "is empty" if not any(directory.iterdir()) else f"has no {DESCRIPTION_FILE}"
         raise UserError(
-            f"data directory {directory} {held}: expected TFRecord files and a {DESCRIPTION_FILE} such as {_EXAMPLE}"
+            f"data directory {directory} {held}: expected TFRecord files and a {DESCRIPTION_FILE} such as {_EXAMPLE} "
+            "(docs/data.md writes one)"
         )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -274,7 +273,7 @@ def _from_description(description, directory, path):
         image_shape=image_shape and tuple(image_shape),
         source=str(description.get("source", "")),
         licence=str(description.get("licence", "")),
-        row=DATASETS.get(name) or _general_row(splits),
+        row=dataclasses.replace(DATASETS.get(name, DatasetRow()), **_usual_splits(splits)),
     )
 
 
@@ -282,10 +281,11 @@ def _is_list(value, kind):
     return isinstance(value, list) and all(type(element) is kind for element in value)
 
 
-def _general_row(splits):
+def _usual_splits(splits):
+    """Which of its splits a data set is trained and evaluated on, if nothing else is asked for."""
     names = list(splits)
     train_split = "train" if "train" in splits else names[0]
     others = [name for name in names if name != train_split]
     usual = ("validation", "val", "valid", "dev", "eval", "test")
     eval_split = next((name for name in usual if name in others), others[-1] if others else train_split)
-    return DatasetRow(train_split=train_split, eval_split=eval_split)
+    return {"train_split": train_split, "eval_split": eval_split}

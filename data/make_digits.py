@@ -50,6 +50,7 @@ class MakeDigitsConfig:
 
 
 def main(config):
+    """Writes the files and prints their size."""
     source = config.source or installed_source()
     make_digits(source, config.output_dir)
     size = sum(path.stat().st_size for path in config.output_dir.iterdir())
@@ -103,12 +104,8 @@ def read_source(path):
 
 
 def greys_to_pixels(greys):
-    """Scales 0..16 to 0..255, black to white; `pixels_to_greys` undoes it exactly."""
+    """Scales 0..16 to 0..255, black to white; (pixel + 15) // 16 undoes it exactly."""
     return (greys.astype(np.int32) * 255 // 16).astype(np.uint8)
-
-
-def pixels_to_greys(pixels):
-    return ((pixels.astype(np.int32) + 15) // 16).astype(np.uint8)
 
 
 def encode_png(pixels):
@@ -123,6 +120,7 @@ def encode_png(pixels):
 
 
 def description():
+    """What dataset.json holds."""
     return {
         "name": "digits",
         "splits": SPLITS,
@@ -138,6 +136,7 @@ def description():
 
 
 def notice():
+    """The text of NOTICE: source, licence and changes, as CC BY asks for."""
     return (
         "The images in this directory are the test part of\n\n"
         f"  {CREDIT}\n  {SOURCE}\n\n"

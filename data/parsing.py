@@ -7,6 +7,7 @@ FORMAT_KEY = "image/format"
 LABEL_KEY = "image/class/label"
 HEIGHT_KEY = "image/height"
 WIDTH_KEY = "image/width"
+FILENAME_KEY = "image/filename"
 BOX_KEYS = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
 
 _FEATURES = {

@@ -8,7 +8,7 @@ import contextlib
 
 import tensorflow as tf
 
-from command_line import UserError
+from command_line import UserError, first_line
 from data import parsing
 from data.catalog import DESCRIPTION_FILE
 from data.parsing import BOX_KEYS, IMAGE_KEY, LABEL_KEY
@@ -186,11 +186,6 @@ def _explain_boxes(features):
             top, left, bottom, right = (f"{value:.9g}" for value in box)
             return f"bounding box ymin {top}, xmin {left}, ymax {bottom}, xmax {right} is not within 0 to 1"
     return None
-
-
-def first_line(error):
-    """The first line of TensorFlow's message, without the op name in front of it."""
-    return str(getattr(error, "message", error)).splitlines()[0].split("}}")[-1].strip()
 
 
 def _one_value(features, key, kind, meaning):

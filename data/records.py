@@ -20,7 +20,7 @@ import tensorflow as tf
 from command_line import UserError
 from data import service
 from data.mixing import Mixing
-from data.parsing import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY, serialize
+from data.parsing import FILENAME_KEY, FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY, serialize
 from data.record_errors import DataError, check_labels_offset, explain_errors, find_fault
 from data.sources import HeldImages, RecordFiles, open_source
 
@@ -28,6 +28,7 @@ __all__ = [
     "DataError",
     "evaluation_batches",
     "explain_errors",
+    "file_names",
     "find_fault",
     "training_batches",
     "write_examples",
@@ -161,6 +162,23 @@ def evaluation_batches(
         elements = numbered.map(lambda number, fields: fields)
     examples = elements.map(source.example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _finish(examples.batch(batch_size), num_private_threads)
+
+
+def file_names(dataset, split):
+    """Yields the image/filename of every record of a split in file order: "" where a record has none.
+
+    Args and errors as `evaluation_batches`.
+    """
+    if dataset.synthetic:
+        yield from [""] * dataset.num_records(split)
+        return
+    features = {FILENAME_KEY: tf.io.RaggedFeature(tf.string)}
+
+    def names_of(block):
+        return tf.strings.reduce_join(tf.io.parse_example(block, features)[FILENAME_KEY], axis=-1)
+
+    for names in tf.data.TFRecordDataset(dataset.files(split)).batch(64).map(names_of).as_numpy_iterator():
+        yield from map(os.fsdecode, names)
 
 
 def _numbered(source, count, shuffle_buffer, seed, first_position):

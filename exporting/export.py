@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import pathlib
 import sys
 
 import tensorflow as tf
@@ -37,7 +36,7 @@ def export(config, show=lambda text: None):
     """
     form = formats.find_format(config.format, config.precision)
     destination = Destination(config.output, form.SUFFIXES, config.overwrite)
-    _check_numbers(config)
+    command_line.check_at_least(config, num_images=0, batch_size=1, eval_image_size=1, tolerance=0)
     prefix, model, description = _load(config.checkpoint_path)
     dataset, split = _find_data(config, model, description)
     size = config.eval_image_size or description["preprocessing"]["image_size"] or model.default_image_size
@@ -107,22 +106,9 @@ def describe(result):
     return "\n".join(lines)
 
 
-def _check_numbers(config):
-    least = {"num_images": 0, "batch_size": 1, "eval_image_size": 1, "tolerance": 0}
-    for name, value in least.items():
-        given = getattr(config, name)
-        if given is not None and not given >= value:
-            raise UserError(f"--{name} is {given}, expected at least {value}")
-
-
 def _load(path):
     """The prefix, the float32 network and the description of a checkpoint."""
     prefix = checkpoints.find(path)
-    if not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
-        raise UserError(
-            f"no {checkpoints.DESCRIPTION} beside checkpoint {prefix}: the trainer writes it, and convert_weights.py "
-            "makes a checkpoint that has one from foreign weights"
-        )
     # Networks of both data formats compute the same; a CPU convolves NHWC only.
     model, description = nets_factory.load_model(prefix, data_format="NHWC")
     names = description["label_names"]
@@ -194,14 +180,14 @@ def _write(config, form, network, path, calibration):
     except (UserError, OSError):
         raise
     except Exception as error:  # Converters raise errors of every class.
-        first_line = str(error).strip().partition("\n")[0]
+        reason = command_line.first_line(error)
         if isinstance(error, tf.errors.ResourceExhaustedError) or os.strerror(errno.ENOSPC) in str(error):
             raise UserError(
-                f"{config.output} could not be written: {first_line}; make room, or name another place"
+                f"{config.output} could not be written: {reason}; make room, or name another place"
             ) from error
         raise UserError(
             f"--format={config.format} --precision={config.precision}: the converter failed on this network: "
-            f"{type(error).__name__}: {first_line}; try another format or precision"
+            f"{type(error).__name__}: {reason}; try another format or precision"
         ) from error
 
 

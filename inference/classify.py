@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from command_line import UserError
+from command_line import UserError, check_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +57,7 @@ def classify(config, on_result, on_failure):
     from inference import image_files, network
     from inference.batches import read_batches
 
-    for flag, value in (("top_k", config.top_k), ("batch_size", config.batch_size)):
-        if value < 1:
-            raise UserError(f"--{flag} is {value}, expected at least 1")
+    check_at_least(config, top_k=1, batch_size=1)
     if not config.images:
         raise UserError("no images given: name files, folders or patterns, or - for standard input")
     items = image_files.list_images(config.images)

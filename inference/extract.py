@@ -5,7 +5,7 @@ import itertools
 import math
 import pathlib
 
-from command_line import UserError
+from command_line import UserError, check_at_least
 
 # The most that is held in memory, or lost by an interruption: a few minutes of a large network on a CPU.
 _BYTES_OF_PART = 64 * 2**20
@@ -114,8 +114,7 @@ def list_end_points(config):
     from inference import network
     from nets import nets_factory, receptive_field
 
-    if config.image_size is not None and config.image_size < 1:
-        raise UserError(f"--image_size is {config.image_size}, expected at least 1")
+    check_at_least(config, image_size=1)
     if config.checkpoint_path:
         _, description = network.describe(config.checkpoint_path, config.model_name)
         settings = dict(description["network"])
@@ -153,8 +152,7 @@ def _check(config):
     for flag in ("checkpoint_path", "images", "output"):
         if not getattr(config, flag):
             raise UserError(f"--{flag} is missing; give --checkpoint_path, --images and --output, or --list_end_points")
-    if config.batch_size < 1:
-        raise UserError(f"--batch_size is {config.batch_size}, expected at least 1")
+    check_at_least(config, batch_size=1)
 
 
 def _plan(config, trained, source, names):

@@ -1,6 +1,5 @@
 """A checkpoint ready for use: the network, and the preprocessing from pixels to its input."""
 
-import pathlib
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -74,25 +73,13 @@ def describe(checkpoint_path, model_name=None):
       UserError: If the checkpoint is missing or damaged, or holds another network.
     """
     prefix = checkpoints.find(checkpoint_path)
-    if model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
-        return prefix, _foreign(prefix, model_name)
+    if model_name and not checkpoints.has_description(prefix):
+        return prefix, nets_factory.foreign_description(prefix, model_name)
     description = checkpoints.read_description(prefix)
     recorded_name = description["network"]["model_name"]
     if model_name not in (None, recorded_name):
         raise UserError(f"--model_name is {model_name}, but {prefix} is a {recorded_name}; leave the flag out")
     return prefix, description
-
-
-def _foreign(prefix, model_name):
-    """What model.json would say of a checkpoint that has none."""
-    network = nets_factory.find_network(model_name)
-    shapes = checkpoints.reader(prefix).get_variable_to_shape_map()
-    logits = shapes.get(f"{model_name}/logits/weights")
-    return {
-        "network": {"model_name": model_name, "num_classes": logits[-1] if logits else None},
-        "preprocessing": {"name": network.preprocessing_name},
-        "label_names": None,
-    }
 
 
 def _preprocess(settings, size, channels):

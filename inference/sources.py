@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from command_line import UserError
+from command_line import UserError, first_line
 from data import catalog
-from data.record_errors import IMAGE_KEY, LABEL_KEY, DataError, count_fault
+from data.parsing import FILENAME_KEY, IMAGE_KEY, LABEL_KEY
+from data.record_errors import DataError, count_fault
 from inference.image_files import ImageItem, list_images
 
-FILENAME_KEY = "image/filename"
 _RECORDS_BY_NAME = re.compile(r"\.tfrecords?\b|-\d{5}-of-\d{5}$")
 
 
@@ -111,10 +111,9 @@ def _records(files, start, counts=None):
                     yield _item(path, number - 1, record)
                 position += 1
         except tf.errors.OpError as error:
-            reason = error.message.splitlines()[0].split("}}")[-1].strip()
             raise DataError(
-                f"{path}, record {number} (counted from 0): it cannot be read ({reason}); expected an uncompressed "
-                "TFRecord file: copy or convert the file again"
+                f"{path}, record {number} (counted from 0): it cannot be read ({first_line(error)}); expected an "
+                "uncompressed TFRecord file: copy or convert the file again"
             ) from error
         if counts is not None:
             counts[path] = number

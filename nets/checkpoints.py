@@ -14,8 +14,8 @@ import tempfile
 
 import tensorflow as tf
 
-from command_line import UserError
-from whole_files import to_disk, written_whole
+from command_line import UserError, first_line
+from whole_files import to_disk, write_json
 
 DESCRIPTION = "model.json"
 NAME = "model.ckpt"  # Of a run's checkpoints, before "-" and the step.
@@ -40,6 +40,7 @@ def write(prefix, values):
     """
     prefix = pathlib.Path(prefix)
     check_readable_name(prefix)
+    state = "; nothing was changed"
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=prefix.parent) as folder:
@@ -50,16 +51,20 @@ def write(prefix, values):
                 shape_and_slices=[""] * len(values),
                 tensors=[tf.convert_to_tensor(value) for value in values.values()],
             )
-            # The index comes last: without it, readers see no checkpoint.
-            for path in sorted(pathlib.Path(folder).iterdir(), key=lambda path: path.suffix == ".index"):
+            # The index comes last, and an older one goes first: without it, readers see no checkpoint.
+            paths = sorted(pathlib.Path(folder).iterdir(), key=lambda path: path.suffix == ".index")
+            for path in paths:
                 to_disk(path)
+            state = ""
+            prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
+            for path in paths:
                 path.replace(prefix.parent / path.name)
         # Older checkpoints may be deleted as soon as this one is there.
         with contextlib.suppress(OSError):  # Some file systems refuse it for folders.
             to_disk(prefix.parent)
     except (OSError, tf.errors.OpError) as error:
-        reason = _first_line(error)
-        raise UserError(f"checkpoint {prefix} could not be written: {reason}; nothing was changed") from error
+        reason = first_line(error)
+        raise UserError(f"checkpoint {prefix} could not be written: {reason}{state}") from error
 
 
 def check_readable_name(path):
@@ -85,7 +90,7 @@ def find(path):
     """
     path = os.fspath(path)
     if os.path.isdir(path):
-        newest = _newest_in(path)
+        newest = newest_in(path)
         if newest is None:
             raise UserError(f"no checkpoint in folder {path}: expected a file named checkpoint and the files it names")
         return newest
@@ -101,7 +106,12 @@ def find(path):
     return prefix
 
 
-def _newest_in(folder):
+def newest_in(folder):
+    """The prefix of the newest checkpoint in a folder, by TensorFlow's state file or by the steps; None without one.
+
+    Raises:
+      UserError: If the state file is damaged.
+    """
     try:
         state = tf.train.get_checkpoint_state(folder)
     except ValueError as error:
@@ -146,7 +156,7 @@ def reader(path):
     try:
         return tf.train.load_checkpoint(prefix)
     except _UNREADABLE as error:
-        raise UserError(f"checkpoint {prefix} cannot be read: {_first_line(error)}; {_MEND}") from error
+        raise UserError(f"checkpoint {prefix} cannot be read: {first_line(error)}; {_MEND}") from error
 
 
 def read(path, names):
@@ -161,7 +171,7 @@ def read(path, names):
         try:
             values[name] = file.get_tensor(name)
         except _UNREADABLE as error:
-            raise UserError(f"checkpoint {prefix}: {name} cannot be read: {_first_line(error)}; {_MEND}") from error
+            raise UserError(f"checkpoint {prefix}: {name} cannot be read: {first_line(error)}; {_MEND}") from error
     return values
 
 
@@ -217,12 +227,6 @@ def names_with_averages(path, names):
     return {name: name + AVERAGE if name + AVERAGE in held else name for name in names}
 
 
-def _first_line(error):
-    """The first line of TensorFlow's message, without the op name that surrounds it."""
-    message = getattr(error, "message", None) or str(error)
-    return message.strip().splitlines()[0].split("}}")[-1].split(" [Op:")[0].strip()
-
-
 def _mismatch(prefix, missing, reshaped, unexpected, most=8):
     """The message of `restore`: a sentence, then two columns, at most `most` rows of each kind."""
     rows = [(name, f"{shape} in the file, {wanted} expected") for name, wanted, shape in reshaped[:most]]
@@ -249,11 +253,22 @@ def write_description(folder, description):
     write_json(pathlib.Path(folder) / DESCRIPTION, description)
 
 
-def read_description(path):
+def has_description(path):
+    """Whether there is a model.json beside a checkpoint: a path as in `read_description`."""
+    return _description_of(path).exists()
+
+
+def _description_of(path):
+    path = pathlib.Path(path)
+    return (path if path.is_dir() else path.parent) / DESCRIPTION
+
+
+def read_description(path, without="for a foreign checkpoint name the network with --model_name"):
     """Reads the model.json that describes a checkpoint.
 
     Args:
       path: The checkpoint's folder, prefix or file.
+      without: What the message of a missing model.json advises.
 
     Returns:
       A dict: "network" (the settings of `nets_factory.create_model`), "preprocessing" (name, image_size, which may be
@@ -263,8 +278,7 @@ def read_description(path):
     Raises:
       UserError: If there is no model.json beside the checkpoint, or it is not a description.
     """
-    path = pathlib.Path(path)
-    file = (path if path.is_dir() else path.parent) / DESCRIPTION
+    file = _description_of(path)
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
         description["network"]["model_name"], description["preprocessing"]["name"]
@@ -274,21 +288,8 @@ def read_description(path):
         description["preprocessing"].setdefault("image_size", None)
     except FileNotFoundError as error:
         raise UserError(
-            f"no {DESCRIPTION} beside checkpoint {path}: expected {file}, which the trainer writes; for a foreign "
-            "checkpoint name the network with --model_name"
+            f"no {DESCRIPTION} beside checkpoint {path}: expected {file}, which the trainer writes; {without}"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a description of a network ({error!r}); take another copy of it") from error
     return description
-
-
-def write_json(path, value):
-    """Writes a JSON file, completely or not at all.
-
-    Raises:
-      UserError: If it cannot be written; an earlier file of that name is kept.
-    """
-    # Names of files need not be valid in any encoding; JSON's own escapes give them back as Python holds them.
-    with written_whole(path) as part, open(part, "w", encoding="utf-8", errors="backslashreplace") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.write("\n")

@@ -213,10 +213,35 @@ def load_model(path, compute_dtype="float32", **settings):
       UserError: If there is no checkpoint, no description, or they do not fit each other.
     """
     prefix = checkpoints.find(path)
-    description = checkpoints.read_description(prefix)
+    description = checkpoints.read_description(
+        prefix, "convert_weights.py --source_format makes a checkpoint that has one from foreign weights"
+    )
     model = create_described(description["network"] | settings, prefix, compute_dtype)
     model.restore(prefix)
     return model, description
+
+
+def foreign_description(path, model_name):
+    """What a model.json would say of a checkpoint that has none.
+
+    Args:
+      path: As in `checkpoints.find`.
+      model_name: The network that it holds.
+
+    Returns:
+      A dict with "network" (its number of classes from the file, None without logits), "preprocessing" (the name of
+      the network's own) and "label_names" (None).
+
+    Raises:
+      UserError: If there is no checkpoint or no such network, or the checkpoint is damaged.
+    """
+    network = find_network(model_name)
+    logits = checkpoints.reader(path).get_variable_to_shape_map().get(f"{model_name}/logits/weights")
+    return {
+        "network": {"model_name": model_name, "num_classes": logits[-1] if logits else None},
+        "preprocessing": {"name": network.preprocessing_name},
+        "label_names": None,
+    }
 
 
 def create_described(settings, path, compute_dtype="float32"):

@@ -4,11 +4,12 @@ import json
 import pathlib
 from typing import NamedTuple
 
+import whole_files
 from benchmarks import intervals, tables
 from benchmarks.results import PASSES
 from command_line import UserError
 from reports import benchmark_figures, benchmark_files, growth, growth_figures
-from reports.page import Fact, figure, folded, page, paragraph, section, table, write_whole
+from reports.page import Fact, figure, folded, page, paragraph, section, table
 
 _HOLDS = {True: "holds", False: "does not hold", None: "not judged: the range was not spanned"}
 
@@ -42,9 +43,9 @@ def write(paths, output):
     target, prefix = (output, f"{output.stem}-") if output.suffix == ".html" else (output / "report.html", "")
     sections, drawn = build(sources)
     for one in drawn:
-        write_whole(target.parent / f"{prefix}{one.name}.png", one.png)
+        whole_files.write(target.parent / f"{prefix}{one.name}.png", one.png)
     subtitle = "Of " + ", ".join(pathlib.Path(path).name for path in paths)
-    write_whole(target, page("Benchmark report", subtitle, _facts(sources), sections))
+    whole_files.write(target, page("Benchmark report", subtitle, _facts(sources), sections))
     return target
 
 

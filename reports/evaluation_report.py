@@ -2,6 +2,7 @@
 
 import pathlib
 
+import whole_files
 from command_line import UserError
 from reports import page
 from reports.evaluation_sections import sections
@@ -45,14 +46,14 @@ def write(path, result, mistakes):
     title = f"{result['model_name']} on {result['dataset']}"
     subtitle = f"Split {result['split']}, every one of its {result['count']:,} images scored once"
     if path.suffix == ".html":
-        page.write_whole(path, page.page(title, subtitle, facts, parts))
+        whole_files.write(path, page.page(title, subtitle, facts, parts))
         return path
     write_figures(path, figures)
-    page.write_whole(path / "report.html", page.page(title, subtitle, facts, parts))
+    whole_files.write(path / "report.html", page.page(title, subtitle, facts, parts))
     return path / "report.html"
 
 
 def write_figures(folder, figures):
     """Writes a dict of file name -> PNG bytes into `figures` of a folder."""
     for name, content in figures.items():
-        page.write_whole(pathlib.Path(folder) / FIGURES / name, content)
+        whole_files.write(pathlib.Path(folder) / FIGURES / name, content)

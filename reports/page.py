@@ -4,8 +4,6 @@ import base64
 import html
 from typing import NamedTuple
 
-from whole_files import written_whole
-
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #f4f5f7; color: #1f2430; font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
@@ -126,13 +124,3 @@ def pictures(figures):
 
 def _tag(name, kind):
     return f'<{name} class="{kind}">' if kind else f"<{name}>"
-
-
-def write_whole(path, content):
-    """Writes bytes or text, whole or not at all.
-
-    Raises:
-      UserError: If it cannot be written; an earlier file of that name stays.
-    """
-    with written_whole(path) as part:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))

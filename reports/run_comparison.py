@@ -15,8 +15,8 @@ import numpy as np
 import tyro
 
 import command_line
+import whole_files
 from command_line import UserError
-from reports import page
 from reports.drawing import BLUE, GREEN, GREY, ORANGE, RED, new_figure, png
 
 _POINTS = 120  # Points of a training curve; each is a mean over consecutive log lines.
@@ -54,7 +54,7 @@ def main(config):
     runs = [read(folder) for folder in config.folders]
     if not runs:
         raise UserError("no run is named; give the folders of some, such as runs/a runs/b")
-    page.write_whole(config.output, figure(runs))
+    whole_files.write(config.output, figure(runs))
     width = max(len(run.name) for run in runs)
     print(f"{'run':{width}}  epochs  train error  test error   best  images")
     for run in runs:

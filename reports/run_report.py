@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 import command_line
+import whole_files
 from command_line import UserError
 from nets import checkpoints
 from reports import evaluation_sections, page, run_figures
@@ -48,7 +49,7 @@ def write(folder):
     flags = described["training"]
     title = f"{flags['model_name']} on {flags['dataset_name']}"
     facts = _facts(folder, rows, noted, numbers)
-    page.write_whole(folder / FILE, page.page(title, _state(rows, noted, numbers, flags), facts, parts))
+    whole_files.write(folder / FILE, page.page(title, _state(rows, noted, numbers, flags), facts, parts))
     return folder / FILE
 
 

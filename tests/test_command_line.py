@@ -49,6 +49,39 @@ def test_an_import_that_fails_leaves_the_collector_on(collector, monkeypatch):
     assert gc.isenabled()
 
 
+@dataclasses.dataclass(frozen=True)
+class Switches:
+    fine_tune: bool = False
+    sync: bool = True
+    averages: bool | None = None
+    images: int = 0
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--fine_tune=True", "--sync=False"], Switches(fine_tune=True, sync=False)),
+        (["--fine-tune=true", "--sync=0"], Switches(fine_tune=True, sync=False)),
+        (["--fine_tune=False", "--sync=1"], Switches()),
+        (["--fine_tune", "--no_sync"], Switches(fine_tune=True, sync=False)),
+        (["--averages=False", "--images=1"], Switches(averages=False, images=1)),
+    ],
+)
+def test_switches_as_slim_and_absl_write_them(arguments, expected):
+    found = []
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(found.append, Switches, args=arguments)
+    assert (ended.value.code, found) == (0, [expected])
+
+
+def test_a_package_that_is_missing_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(print, Switches, args=[])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: tyro is missing from ")
+
+
 SCRIPT = """
 import os, sys
 import command_line

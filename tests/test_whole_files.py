@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+import whole_files
 from command_line import UserError
-from nets import checkpoints
 from whole_files import part_of, written_whole
 
 
@@ -35,7 +35,7 @@ def test_a_link_stays_a_link(tmp_path):
     target, link = tmp_path / "target.json", tmp_path / "link.json"
     target.write_text("before")
     link.symlink_to(target)
-    checkpoints.write_json(link, {"top_1": 1})
+    whole_files.write_json(link, {"top_1": 1})
     assert link.is_symlink()
     assert target.read_text() == '{\n  "top_1": 1\n}\n'
 
@@ -45,7 +45,7 @@ def test_a_pipe_gets_what_is_written(tmp_path):
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
-    checkpoints.write_json(pipe, [1])
+    whole_files.write_json(pipe, [1])
     reader.join(timeout=60)
     assert read == ["[\n  1\n]\n"]
     assert pipe.is_fifo()
@@ -63,7 +63,7 @@ def test_a_device_is_written_and_stays(tmp_path):
 def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/out.txt could not be written: .*; make room, or name another place"):
-        checkpoints.write_json(tmp_path / "file" / "out.txt", 1)
+        whole_files.write_json(tmp_path / "file" / "out.txt", 1)
 
 
 def test_a_file_that_other_output_goes_to_is_left_alone(tmp_path):
@@ -72,13 +72,13 @@ def test_a_file_that_other_output_goes_to_is_left_alone(tmp_path):
         log.write("before")
         log.flush()
         with pytest.raises(UserError, match="log, which other output goes to: give another file"):
-            checkpoints.write_json(f"/dev/fd/{log.fileno()}", 1)
+            whole_files.write_json(f"/dev/fd/{log.fileno()}", 1)
     assert (tmp_path / "log").read_text() == "before"
 
 
 def test_names_that_do_not_decode_come_back(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
-    checkpoints.write_json(tmp_path / "out.json", {"file": name})
+    whole_files.write_json(tmp_path / "out.json", {"file": name})
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {"file": name}
 
 
@@ -86,14 +86,14 @@ def test_permissions_of_the_earlier_file_stay(tmp_path):
     path = tmp_path / "out.json"
     path.write_text("")
     path.chmod(0o600)
-    checkpoints.write_json(path, 1)
+    whole_files.write_json(path, 1)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_link_to_itself_and_a_long_name(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
-    checkpoints.write_json(tmp_path / "loop", 1)
+    whole_files.write_json(tmp_path / "loop", 1)
     assert (tmp_path / "loop").read_text() == "1\n"
     path = tmp_path / ("\N{GREEK SMALL LETTER ALPHA}" * 125 + ".json")  # 255 bytes.
-    checkpoints.write_json(path, 1)
+    whole_files.write_json(path, 1)
     assert path.read_text() == "1\n"

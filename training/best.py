@@ -1,7 +1,6 @@
 """The best checkpoint of a run, kept in its own folder when others are deleted."""
 
 import contextlib
-import json
 import os
 import pathlib
 import shutil
@@ -9,6 +8,7 @@ import shutil
 import tensorflow as tf
 
 from nets import checkpoints
+from whole_files import read_json, write_json
 
 FOLDER = "best"
 DESCRIPTION = "best.json"
@@ -21,9 +21,7 @@ _BETTER = {
 
 def read(run_folder):
     """What best.json says about the best checkpoint: its name, step, split, metric, value, scores; None without one."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return json.loads((pathlib.Path(run_folder) / FOLDER / DESCRIPTION).read_text(encoding="utf-8"))
-    return None
+    return read_json(pathlib.Path(run_folder) / FOLDER / DESCRIPTION)
 
 
 def keep(run_folder, prefix, step, result, metric, split):
@@ -63,7 +61,7 @@ def keep(run_folder, prefix, step, result, metric, split):
     tf.compat.v1.train.update_checkpoint_state(os.path.abspath(folder), prefix.name, [prefix.name])
     scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
     description = {"checkpoint": prefix.name, "step": step, "split": split, "metric": metric, "value": result[metric]}
-    checkpoints.write_json(folder / DESCRIPTION, description | {"evaluation": scores})
+    write_json(folder / DESCRIPTION, description | {"evaluation": scores})
     for path in folder.glob("model.ckpt-*"):
         if not path.name.startswith(f"{prefix.name}."):
             path.unlink()

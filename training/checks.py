@@ -10,6 +10,7 @@ LENGTHS = (
     ("num_epochs_per_decay", "num_steps_per_decay", "num_images_per_decay"),
     ("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
     ("eval_every_epochs", "eval_every_steps"),
+    ("save_every_epochs", "save_every_steps"),
 )
 
 # The first takes precedence.
@@ -20,6 +21,7 @@ _AT_LEAST_1 = (
     "train_image_size",
     "log_every_n_steps",
     "keep_checkpoints",
+    "save_every_steps",
     "max_number_of_steps",
     "dataset_num_private_threads",
     "base_batch_size",
@@ -29,6 +31,7 @@ _AT_LEAST_1 = (
 )
 _ABOVE_0 = (
     "num_epochs",
+    "save_every_epochs",
     "learning_rate",
     "num_epochs_per_decay",
     "learning_rate_decay_factor",
@@ -135,10 +138,20 @@ def check_given(config):
             "--stop_at_top_1 and --recalibrate_batch_norm do not go together: the score that ends the run is of the "
             "statistics before; leave one out, and give --recalibrate_batch_norm to eval_image_classifier.py"
         )
+    if config.sync_batch_norm and config.recalibrate_batch_norm:
+        raise UserError(
+            "--sync_batch_norm and --recalibrate_batch_norm do not go together: statistics are measured on each device "
+            "by itself; leave one out, and give --recalibrate_batch_norm to eval_image_classifier.py"
+        )
     if config.sync_batch_norm and config.gradient_accumulation_steps > 1:
         raise UserError(
             "--sync_batch_norm and --gradient_accumulation_steps do not go together: devices cannot talk to each other "
             "within the loop over the parts; leave one of them out"
+        )
+    if config.weight_decay_kind == "decoupled" and config.optimizer == "ftrl":
+        raise UserError(
+            "--weight_decay_kind=decoupled does nothing with --optimizer=ftrl, which computes weights from sums: give "
+            "--weight_decay_kind=l2 or --ftrl_l2"
         )
     if config.weight_decay_kind is not None and config.optimizer in ("adamw", "lars"):
         raise UserError(

@@ -79,7 +79,7 @@ class TrainConfig:
     num_epochs: float | None = None
     """Total epochs of the run (90)."""
     learning_rate: float | None = None
-    """Learning rate after warm-up (0.01)."""
+    """Learning rate before any decay (0.01); with warm-up, the rate is the lower of the ramp and the schedule."""
     base_batch_size: int | None = None
     """Batch size that the rates are meant for; they scale linearly with --batch_size (None: as given)."""
     learning_rate_decay_type: Literal["constant", "fixed", "step", "exponential", "polynomial", "cosine"] | None = None
@@ -195,6 +195,10 @@ class TrainConfig:
     """Steps between log lines, and between points of the curves."""
     save_interval_secs: float = 600.0
     """Seconds between checkpoints; each evaluation and the end of the run also save one."""
+    save_every_epochs: float | None = None
+    """Epochs between checkpoints besides, such as for an evaluator with --watch (None: none)."""
+    save_every_steps: int | None = None
+    """The same in steps."""
     keep_checkpoints: int = 5
     """Newest checkpoints to keep."""
     profile_steps: tuple[int, int] | None = None
@@ -216,49 +220,13 @@ GENERAL = {
     "eval_every_epochs": 1.0,
 }
 
-# Flags that may differ between the workers of a run.
-OF_ONE_WORKER = (
-    "train_dir",
-    "num_gpus",
-    "job_name",
-    "task_index",
-    "max_restarts",
-    "dataset_dir",
-    "dataset_num_private_threads",
-    "json",
-)
-
-# Flags that a resumed run may change; a change of any other flag would make it a different run.
-RESUMABLE = {
-    "recipe",
-    "eval_split_name",
-    "max_number_of_steps",
-    "num_epochs",
-    "eval_every_epochs",
-    "eval_every_steps",
-    "best_metric",
-    "stop_at_top_1",
-    "recalibrate_batch_norm",
-    "log_every_n_steps",
-    "save_interval_secs",
-    "keep_checkpoints",
-    # Batches are the same wherever they are made and however many share them; same_run checks --shard_policy=file.
-    "strategy",
-    *OF_ONE_WORKER,
-    "worker_hosts",
-    "ps_hosts",
-    "worker_timeout_secs",
-    "data_service_address",
-    "profile_steps",
-}
-
 
 def resolve(config, dataset, network):
     """Fills in the flags that were not given.
 
     Args:
       config: A TrainConfig.
-      dataset: A catalog.Dataset; its row's recipe takes precedence over the general defaults.
+      dataset: A catalog.Dataset; its row's defaults take precedence over the general ones.
       network: A row of nets_factory.NETWORKS.
 
     Returns:
@@ -269,10 +237,10 @@ def resolve(config, dataset, network):
     """
     checks.check_given(config)
     row = dataset.row
-    recipe = {name: value for name, value in dataclasses.asdict(row.recipe).items() if value is not None}
+    suited = {name: value for name, value in dataclasses.asdict(row.defaults).items() if value is not None}
     defaults = {
         **GENERAL,
-        **recipe,
+        **suited,
         "dataset_name": dataset.name,
         "dataset_split_name": row.train_split,
         "eval_split_name": row.eval_split,
@@ -294,27 +262,6 @@ def resolve(config, dataset, network):
         resolved = dataclasses.replace(resolved, learning_rate_decay_factor=factor)
     checks.check_resolved(resolved)
     return resolved
-
-
-def differences(before, now):
-    """Compares a run's recorded flags with those of its resumption.
-
-    Args:
-      before: The dict that `to_json` made for the run.
-      now: A resolved TrainConfig.
-
-    Returns:
-      A text for each flag that differs but must not, such as "--batch_size was 32, is 64".
-    """
-    # A run older than a flag behaved as its default does now; how it resolved a default of None is not on record.
-    known = {name: value for name, value in to_json(TrainConfig()).items() if value is not None} | before
-    if known["precision"] == "auto":  # Recorded by older versions; what it resolved to is not on record.
-        del known["precision"]
-    return [
-        f"--{name} was {known[name]}, is {value}"
-        for name, value in to_json(now).items()
-        if name not in RESUMABLE and name in known and known[name] != value
-    ]
 
 
 def from_json(recorded):

@@ -3,8 +3,8 @@
 import json
 import pathlib
 
+import whole_files
 from command_line import naming_what_cannot_be_written
-from whole_files import written_whole
 
 FILE = "curves.jsonl"
 TRAIN, EVALUATION = "train", "evaluation"
@@ -16,8 +16,9 @@ def read(folder):
     If a network was scored again after recalibrating batch norm, the last row counts.
 
     Rows of kind "train" hold the means over the last `steps` steps: step, steps, loss, cross_entropy, top_1,
-    learning_rate, images_per_second (None when not known). Rows of kind "evaluation" hold step, split, count, top_1,
-    top_5, cross_entropy. Both hold `seconds`, which `Meter.take_seconds` gave since the row before.
+    learning_rate, images_per_second (None when not known) and, in float16, loss_scale and dropped (share of the steps).
+    Rows of kind "evaluation" hold step, split, count, top_1, top_5, cross_entropy. Both hold `seconds`, which
+    `Meter.take_seconds` gave since the row before.
     """
     path, rows = pathlib.Path(folder) / FILE, {}
     if path.exists():
@@ -45,8 +46,7 @@ class Curves:
         self._held = {_key(row): row for row in rows}
         text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if self._path.exists() and self._path.read_text(encoding="utf-8") != text:
-            with written_whole(self._path) as part:
-                part.write_text(text, encoding="utf-8")
+            whole_files.write(self._path, text)
 
     def add_training(self, step, measured):
         """Adds a row from a meter.Measured."""

@@ -1,6 +1,8 @@
 """Chooses precision and distribution strategy from the machine's devices."""
 
+import os
 import signal
+import sys
 import threading
 
 import tensorflow as tf
@@ -10,6 +12,7 @@ from nets.processor import computes_in
 from training import meeting, parameter_servers
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+_NVIDIA = "/dev/nvidia0"  # What the driver of the first GPU makes.
 
 
 def resolve_precision(precision):
@@ -153,6 +156,12 @@ def distribute(strategy, workers, batches):
 def _take_gpus(count):
     """Hides all but the first `count` GPUs (None for all); returns those, a list of physical devices."""
     gpus = tf.config.list_physical_devices("GPU")
+    if not gpus and count is None and os.path.exists(_NVIDIA):
+        print(
+            f"warning: {_NVIDIA} is there, but TensorFlow finds no GPU, so this trains on the CPU: install its CUDA "
+            "libraries by pip install 'tensorflow[and-cuda]', or give --num_gpus=0",
+            file=sys.stderr,
+        )
     if count is None:
         return gpus
     if not 0 <= count <= len(gpus):

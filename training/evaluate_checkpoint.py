@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Literal
 
-from command_line import UserError
+from command_line import UserError, check_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class EvalConfig:
     json: pathlib.Path | None = None
     """File to write the result to, as JSON."""
     predictions: pathlib.Path | None = None
-    """CSV file with a row for each record: record, label, predicted, probability, top_5."""
+    """CSV file with a row for each record: record, label, predicted, probability, top_5, filename."""
     report: pathlib.Path | None = None
     """Page with the results: FILE.html, or a folder for report.html and the figures as PNG."""
 
@@ -75,6 +75,8 @@ def evaluate_checkpoint(config, show=lambda text: None):
     """
     from nets import checkpoints
 
+    if config.eval_dir is not None:
+        print("warning: --eval_dir has no effect without --watch; --json and --report keep results", file=sys.stderr)
     if config.report:
         from reports import evaluation_report
 
@@ -110,7 +112,8 @@ class Scorer:
         from training import devices
         from training.evaluation import Evaluator
 
-        _check_numbers(config)
+        check_at_least(config, batch_size=1, eval_image_size=1, synthetic_num_images=1, dataset_num_private_threads=1)
+        check_at_least(config, recalibrate_batch_norm=0)
         self._config = config
         self._show = show
         self._described = described = _describe(config, prefix)
@@ -159,7 +162,8 @@ class Scorer:
             mistakes = Mistakes()
             listeners = [mistakes.add] if config.report else []
             if config.predictions:
-                listeners.append(stack.enter_context(PredictionsFile(config.predictions)).add)
+                names = records.file_names(dataset, split)
+                listeners.append(stack.enter_context(PredictionsFile(config.predictions, names)).add)
 
             def on_batch(batch):
                 for listener in listeners:
@@ -225,16 +229,6 @@ class Scorer:
         self._show(f"batch norm's statistics measured anew on {count} training images")
 
 
-def _check_numbers(config):
-    least = {
-        name: 1 for name in ("batch_size", "eval_image_size", "synthetic_num_images", "dataset_num_private_threads")
-    }
-    for name, value in (least | {"recalibrate_batch_norm": 0}).items():
-        given = getattr(config, name)
-        if given is not None and given < value:
-            raise UserError(f"--{name} is {given}, expected at least {value}")
-
-
 def _open_data(config, described):
     """The data set to score on; a synthetic one is drawn to fit the network."""
     from data import catalog, synthetic
@@ -254,14 +248,12 @@ def _describe(config, prefix):
     """What to score and how, from the flags and then model.json; a flag that contradicts model.json draws a warning."""
     from nets import checkpoints, nets_factory
 
-    if config.model_name and not (pathlib.Path(prefix).parent / checkpoints.DESCRIPTION).exists():
-        # A foreign checkpoint: flags and the network's own defaults say everything.
-        network = nets_factory.find_network(config.model_name)
-        return {
-            "network": {"model_name": config.model_name},
+    if config.model_name and not checkpoints.has_description(prefix):
+        description = nets_factory.foreign_description(prefix, config.model_name)
+        name = config.preprocessing_name
+        return description | {
+            "preprocessing": {"name": name} if name else description["preprocessing"],
             "training": {},
-            "label_names": None,
-            "preprocessing": {"name": config.preprocessing_name or network.preprocessing_name},
             "image_size": config.eval_image_size,
             "labels_offset": config.labels_offset or 0,
             "dataset_name": config.dataset_name,
@@ -305,7 +297,7 @@ def _settings(described, dataset):
     settings = {"num_classes": len(names), **described["network"]}
     if settings["num_classes"] != len(names):
         raise UserError(
-            f"the network has {settings['num_classes']} classes, but data set {dataset.name} {len(names)} (of "
+            f"the network has {settings['num_classes'] or 'no'} classes, but data set {dataset.name} {len(names)} (of "
             f"{len(dataset.class_names)}, --labels_offset={offset}); give the data set it was trained on, or the offset"
         )
     if described["label_names"]:

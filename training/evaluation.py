@@ -157,14 +157,16 @@ def _class_row(index, name, row):
 
 
 class PredictionsFile:
-    """A CSV file with a row for each record: record, label, predicted, probability, top_5.
+    """A CSV file with a row for each record: record, label, predicted, probability, top_5, filename.
 
     A context manager; the file gets its name when the body ends without an error. `record` counts from 0 in file order;
-    top_5 lists class ids, best first, separated by spaces.
+    top_5 lists class ids, best first, separated by spaces; filename is empty where the record has none.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, filenames):
+        """Takes the path, and an iterator of the records' file names, such as `data.records.file_names`."""
         self._path = pathlib.Path(path)
+        self._filenames = filenames
         self._part = part_of(path)
         self._record = 0
 
@@ -175,9 +177,12 @@ class PredictionsFile:
 
     def _open(self):
         self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._part, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        # File names need not be valid in any encoding.
+        self._file = open(  # noqa: SIM115 - closed in __exit__
+            self._part, "w", newline="", encoding="utf-8", errors="surrogateescape"
+        )
         self._writer = csv.writer(self._file)
-        self._writer.writerow(["record", "label", "predicted", "probability", "top_5"])
+        self._writer.writerow(["record", "label", "predicted", "probability", "top_5", "filename"])
 
     def add(self, batch):
         """Writes the rows of one Predictions."""
@@ -186,7 +191,7 @@ class PredictionsFile:
         for label, top_5, probability in zip(batch.labels, batch.top_5, batch.probability, strict=True):
             # Nine digits restore a float32 exactly.
             ids = " ".join(map(str, top_5))
-            self._writer.writerow([self._record, label, top_5[0], f"{probability:.9g}", ids])
+            self._writer.writerow([self._record, label, top_5[0], f"{probability:.9g}", ids, next(self._filenames)])
             self._record += 1
 
     def __exit__(self, kind, error, trace):

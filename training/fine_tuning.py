@@ -4,11 +4,11 @@ Scopes are prefixes of variable names, separated by commas, as in Slim. A norm i
 and normalizes by them, since weights that were trained with them fit no others.
 """
 
-import pathlib
 import sys
 
 from command_line import UserError
 from nets import checkpoints
+from whole_files import write_json
 
 REPORT = "fine_tuning.json"
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -69,6 +69,13 @@ def mode_of_norms(config, model):
     return lambda scope: any(f"{scope}/{name}".startswith(scopes) for name in _NORM)
 
 
+def trains_norms(config, model):
+    """Whether any norm uses the batch, so that its statistics move."""
+    mode, statistic = mode_of_norms(config, model), "/moving_mean"
+    names = [name for name in model.variables_by_name if name.endswith(statistic)]
+    return any(mode is True or mode(name.removesuffix(statistic)) for name in names)
+
+
 def source_description(config):
     """What the source's model.json says about network and preprocessing; warns if this run has another preprocessing.
 
@@ -82,8 +89,8 @@ def source_description(config):
     """
     if config.checkpoint_path is None:
         return {}
-    prefix = pathlib.Path(checkpoints.find(config.checkpoint_path))
-    if not (prefix.parent / checkpoints.DESCRIPTION).exists():
+    prefix = checkpoints.find(config.checkpoint_path)
+    if not checkpoints.has_description(prefix):
         return {}
     description = checkpoints.read_description(prefix)
     network, recorded = description["network"], description["preprocessing"]
@@ -104,12 +111,13 @@ def source_description(config):
     return {"network": network, "preprocessing": recorded}
 
 
-def restore(config, model, folder):
+def restore(config, model, class_names, folder):
     """Restores the weights and statistics that the flags ask for, and lists every variable in the run's folder.
 
     Args:
       config: A resolved TrainConfig with a checkpoint_path.
       model: A SlimModel.
+      class_names: A name for each of its classes; others in the file than these are warned of if its head is restored.
       folder: The run's folder, which gets REPORT.
 
     Returns:
@@ -133,8 +141,10 @@ def restore(config, model, folder):
     for name in found:
         there, here = tuple(shapes[names[name]]), tuple(variables[name].shape)
         if there != here:
-            raise _shape_error(prefix, name, there, here, head_scope(model))
+            raise _shape_error(prefix, name, there, here, head_scope(model), config.labels_offset)
     checkpoints.restore(prefix, {names[name]: variables[name] for name in found})
+    if any(name.startswith(head_scope(model)) for name in found):
+        _warn_of_other_classes(prefix, class_names, head_scope(model))
     scopes = trained_scopes(config, model)
     report = {
         "checkpoint": str(prefix),
@@ -146,7 +156,7 @@ def restore(config, model, folder):
         "frozen": [name for name in variables if scopes is not None and not name.startswith(scopes)],
         "frozen_statistics_move": config.update_frozen_batch_norm,
     }
-    checkpoints.write_json(folder / REPORT, report)
+    write_json(folder / REPORT, report)
     if idle := sorted(set(report["new"] + missing) & set(report["frozen"])):
         print(
             f"warning: {len(idle)} variables begin anew and are frozen, {', '.join(idle[:2])} among them: they stay as "
@@ -159,6 +169,20 @@ def restore(config, model, folder):
         f"{_counted(report['skipped'], variables)} of the file not used, {_counted(report['frozen'])} frozen; "
         f"{folder / REPORT} names each"
     )
+
+
+def _warn_of_other_classes(prefix, class_names, head):
+    if not checkpoints.has_description(prefix):
+        return
+    theirs = checkpoints.read_description(prefix)["label_names"] or class_names
+    for number, (there, here) in enumerate(zip(theirs, class_names, strict=False)):
+        if there != here:
+            print(
+                f"warning: class {number} is {there!r} in {prefix}, but {here!r} in the data; "
+                f"--checkpoint_exclude_scopes={head} or --fine_tune begins the logits anew",
+                file=sys.stderr,
+            )
+            return
 
 
 def _counted(names, variables=(), most=6):
@@ -195,10 +219,16 @@ def _missing_error(prefix, missing, wanted, shapes, most=4):
     )
 
 
-def _shape_error(prefix, name, there, here, head):
+def _shape_error(prefix, name, there, here, head, labels_offset):
     scope = head if name.startswith(head) else name.rpartition("/")[0]
     message = (
         f"checkpoint {prefix}: {name} has shape {there} there and {here} in this network; begin it anew with "
         f"--checkpoint_exclude_scopes={scope}"
     )
-    return UserError(message + (", or train it alone with --fine_tune" if scope == head else ""))
+    if scope != head:
+        return UserError(message)
+    message += ", or train it alone with --fine_tune"
+    offset = labels_offset + here[-1] - there[-1]
+    if abs(offset - labels_offset) == 1 and offset >= 0:
+        message += f"; if they differ by a background class, --labels_offset={offset} keeps it"
+    return UserError(message)

@@ -17,8 +17,10 @@ from nets import checkpoints, nets_factory
 from training import best, building, checks, curves, devices, fine_tuning, recalibration, run_description, same_run
 from training import config as configs
 from training.evaluation import Evaluator
+from training.every import Every
 from training.input import Input, open_data
 from training.interrupts import StopRequest
+from training.logbook import Logbook
 from training.meter import Meter, shares_text
 from training.profiling import Profile
 from training.progress import Progress
@@ -68,9 +70,8 @@ def train(config):
     """
     fine_tuning.check(config)
     workers = find_workers(config)
-    shared_flags = {name: value for name, value in configs.to_json(config).items() if name not in configs.OF_ONE_WORKER}
     with workers.explain_losses():
-        devices.make_strategy(config, workers, shared_flags)
+        devices.make_strategy(config, workers, same_run.shared_flags(config))
     network = nets_factory.find_network(config.model_name)
     dataset = open_data(config, network)
     given, config = config, configs.resolve(config, dataset, network)
@@ -152,6 +153,9 @@ class _Run:
         is_shared = workers.count > 1 or workers.cluster.servers
         self._evaluator = SharedEvaluator(evaluator, workers) if is_shared else evaluator
         self._evaluation = RunEvaluation(config, self._evaluator, self._averages, folder, stop, workers)
+        size = self._steps_per_epoch, self._total_steps
+        self._evaluations = Every(config.eval_every_steps, config.eval_every_epochs, *size)
+        self._saves = Every(config.save_every_steps, config.save_every_epochs, *size)
         self._origin = workers.from_chief(lambda: self._restore(before))
         workers.share(self._values.values())
         if self._origin and self._averages:
@@ -164,12 +168,12 @@ class _Run:
         """Trains from the state in the folder to the end; returns a TrainResult."""
         first_step = int(self._step.global_step.numpy())
         meter = Meter(first_step, self._total_steps, self._config.batch_size)
-        profile = Profile(self._config.profile_steps, self._total_steps, self._folder.path)
+        profile = Profile(self._config.profile_steps, first_step, self._total_steps, self._folder.path)
         self._stepping = Stepping(self._config, self._step, self._input, self._workers, self._stop, first_step)
         is_chief = self._workers.is_chief
         writer = tf.summary.create_file_writer(str(self._folder.path))
         with Progress(first_step, self._total_steps, is_shown=is_chief) as progress, writer.as_default(), profile:
-            self._begin(first_step, progress)
+            book = self._begin(first_step, meter, progress)
             parts = self._config.gradient_accumulation_steps
             check = recalibration.ModeCheck(self._workers, self._config.batch_size, parts)
             prefix, evaluation = self._folder.newest(), None
@@ -177,13 +181,13 @@ class _Run:
             if self._workers.from_chief(lambda: self._is_to_be_scored_first(first_step)) and not stop:
                 was_measured = first_step < self._total_steps or self._evaluation.is_recalibrated(first_step)
                 if not was_measured and self._recalibrate(meter, progress):
-                    prefix = self._save(first_step, meter)
-                evaluation = self._evaluate(first_step, prefix, meter, progress)
+                    prefix = book.save(first_step)
+                evaluation = self._evaluate(first_step, prefix, meter, progress, book)
                 stop = evaluation is None
             saved_at, step, saved_step = time.monotonic(), first_step, first_step
 
             def next_due(step):
-                return self._evaluation.next_due(step, self._total_steps, self._steps_per_epoch)
+                return min(self._evaluations.next(step), self._saves.next(step))
 
             def is_late():
                 return is_chief and time.monotonic() - saved_at > self._config.save_interval_secs
@@ -195,22 +199,22 @@ class _Run:
                     evaluation = None
                     progress.step(step)
                     if step % self._config.log_every_n_steps == 0 or step == self._total_steps:
-                        self._log(step, meter, progress)
+                        book.log(step)
                 if step == self._total_steps:
                     self._recalibrate(meter, progress)
-                due = self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
+                due = self._evaluations.is_due(step)
                 stop, late = self._workers.agree(self._stop, is_late())
-                if due or late:
+                if due or late or self._saves.is_due(step):
                     if step != saved_step:  # A stop may have come before any step.
-                        prefix = self._save(step, meter)
+                        prefix = book.save(step)
                     saved_step, saved_at = step, time.monotonic()
                 if due and not stop and evaluation is None:
-                    evaluation = self._evaluate(step, prefix, meter, progress)
+                    evaluation = self._evaluate(step, prefix, meter, progress, book)
                     stop = evaluation is None
             if meter.losses_since_log():  # The end came between two log lines.
-                self._log(step, meter, progress)
+                book.log(step)
             if step != saved_step:
-                prefix = self._save(step, meter)
+                prefix = book.save(step)
             finished = evaluation is not None and self._is_finished(step, evaluation)
             if finished and not self._config.recalibrate_batch_norm:
                 with self._evaluation.averages_in_place():
@@ -225,8 +229,8 @@ class _Run:
         prefix = self._workers.from_chief(lambda: prefix and str(prefix))
         return TrainResult(step, self._total_steps, finished, bool(self._stop), prefix, evaluation, pace)
 
-    def _begin(self, first_step, progress):
-        """Prints and records what begins, and continues the curves."""
+    def _begin(self, first_step, meter, progress):
+        """Prints and records what begins; returns the Logbook, which continues the curves."""
         description = run_description.describe(
             self._model,
             first_step=first_step,
@@ -241,7 +245,8 @@ class _Run:
             progress.say(self._origin)
         if first_step < self._total_steps:
             run_description.write(self._folder.path, description)
-        self._curves = curves.Curves(self._folder.path, first_step)
+        continued = curves.Curves(self._folder.path, first_step)
+        return Logbook(self._folder, self._model, self._values, self._schedule, meter, progress, continued)
 
     def _device_count(self):
         """The number of devices that train."""
@@ -253,7 +258,7 @@ class _Run:
         if before:
             checkpoints.restore(self._folder.newest(), self._values)
         elif self._config.checkpoint_path is not None:
-            return fine_tuning.restore(self._config, self._model, self._folder.path)
+            return fine_tuning.restore(self._config, self._model, self._class_names, self._folder.path)
         return None
 
     def _is_finished(self, step, evaluation):
@@ -266,9 +271,9 @@ class _Run:
         noted = self._folder.evaluation()
         if noted and noted["step"] == step:
             return self._evaluation.is_good_enough(noted)
-        return self._evaluation.is_due(step, self._total_steps, self._steps_per_epoch)
+        return self._evaluations.is_due(step)
 
-    def _evaluate(self, step, prefix, meter, progress):
+    def _evaluate(self, step, prefix, meter, progress, book):
         meter.enter("evaluation")
         result = self._evaluation.run(
             self._input,
@@ -279,7 +284,7 @@ class _Run:
             progress,
         )
         if result is not None:
-            self._curves.add_evaluation(step, self._config.eval_split_name, result, meter.take_seconds())
+            book.add_evaluation(step, self._config.eval_split_name, result)
             recalibrated = self._config.recalibrate_batch_norm if step >= self._total_steps else 0
             self._folder.note(step, result, self._is_finished(step, result), recalibrated)
             if step < self._total_steps and self._evaluation.is_good_enough(result):
@@ -292,52 +297,6 @@ class _Run:
             return False
         meter.enter("evaluation")
         return self._evaluation.recalibrate(self._model, self._values, self._stepping.local_images(), progress)
-
-    def _save(self, step, meter):
-        """Saves only finite values, so that a run can always resume from the newest checkpoint in its folder."""
-        self._check_losses(step, meter)
-        meter.enter("checkpoint")
-        values = self._model.variables_by_name.values()
-        if not all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values):
-            self._record(step, meter)
-            raise self._diverged("a weight or a moving average is not finite", step)
-        return self._folder.save(step, self._values)
-
-    def _check_losses(self, step, meter):
-        losses = meter.losses_since_log()
-        for step_of_loss, loss in enumerate(losses, start=step - len(losses) + 1):
-            if not math.isfinite(loss):
-                meter.forget_all_but(step_of_loss - 1 - (step - len(losses)))
-                self._record(step_of_loss - 1, meter)
-                raise self._diverged(f"the loss is {loss}", step_of_loss)
-
-    def _diverged(self, finding, step):
-        rate = float(self._schedule(tf.constant(step - 1, tf.int64)))
-        with contextlib.suppress(UserError):  # A failure to write the last one is not what ends the run.
-            self._folder.wait()
-        # Only the chief's folder holds checkpoints.
-        newest = f"; last good checkpoint: {self._folder.newest() or 'none'}" if self._folder.is_ours else ""
-        return UserError(
-            f"{finding} at step {step}, learning rate {rate:.6g}; lower --learning_rate or warm up longer "
-            f"(--warmup_epochs){newest}"
-        )
-
-    def _log(self, step, meter, progress):
-        self._check_losses(step, meter)  # Waits for the steps of a device that is still running.
-        progress.log(step, self._record(step, meter))
-
-    def _record(self, step, meter):
-        """Adds the steps since the last log line, if any, to the curves; returns their meter.Measured."""
-        if not meter.losses_since_log():
-            return None
-        meter.enter("summary")
-        measured = meter.take(step)
-        for name, value in measured.metrics.items():
-            tf.summary.scalar(f"train/{name}", value, step)
-        if measured.images_per_second:
-            tf.summary.scalar("train/images_per_second", measured.images_per_second, step)
-        self._curves.add_training(step, measured)
-        return measured
 
     def _description(self):
         """What model.json holds; see `checkpoints.read_description`."""

@@ -126,6 +126,10 @@ class LossScale(tf.Module):
         self._finite_steps = tf.Variable(0, dtype=tf.int64, name="loss_scale_finite_steps", **options)
         self.variables_by_name = {"loss_scale": self._scale, "loss_scale_finite_steps": self._finite_steps}
 
+    def value(self):
+        """Returns the scale, a float32 scalar."""
+        return tf.identity(self._scale)
+
     def scale(self, loss):
         """Returns the loss times the scale."""
         return loss * self._scale if self._dynamic else loss

@@ -18,8 +18,8 @@ import time
 
 import tensorflow as tf
 
-from command_line import UserError
-from data.record_errors import ERRORS_OF_RECORDS, first_line
+from command_line import UserError, first_line
+from data.record_errors import ERRORS_OF_RECORDS
 from training import meeting
 
 _BETWEEN_CALLS_SECS = 0.2

@@ -1,6 +1,7 @@
 """Steps traced by TensorFlow's profiler, for TensorBoard."""
 
 import contextlib
+import sys
 
 import tensorflow as tf
 
@@ -10,8 +11,14 @@ from command_line import UserError
 class Profile:
     """Traces a range of steps into plugins/profile in the run's folder; a context manager around the run."""
 
-    def __init__(self, steps, total_steps, folder):
-        """Args: steps: (first, last), or None for no trace; total_steps: steps of the run; folder: the run's.
+    def __init__(self, steps, first_step, total_steps, folder):
+        """Warns of steps that the run has behind it.
+
+        Args:
+          steps: (first, last), or None for no trace.
+          first_step: Steps done before.
+          total_steps: Steps of the run.
+          folder: The run's.
 
         Raises:
           UserError: If the run has no such steps.
@@ -21,6 +28,9 @@ class Profile:
                 f"--profile_steps is {steps[0]} {steps[1]}, expected the first and the last step to trace, "
                 f"1 to {total_steps} in this run"
             )
+        if steps and steps[1] <= first_step < total_steps:
+            text = f"warning: --profile_steps={steps[0]} {steps[1]} traces nothing: {first_step} steps are done already"
+            print(text, file=sys.stderr)
         self._first, self._last = steps or (0, 0)
         self._folder = folder
         self._on = False

@@ -63,9 +63,10 @@ class Progress:
         metrics, pace = measured.metrics, "- images/s"
         if measured.images_per_second:
             pace = f"{measured.images_per_second:.0f} images/s"
+        scale = f"  loss scale {metrics['loss_scale']:g}" if "loss_scale" in metrics else ""
         text = (
             f"loss {metrics['loss']:.4f} (cross-entropy {metrics['cross_entropy']:.4f})  "
-            f"train top-1 {metrics['top_1']:.4f}  rate {metrics['learning_rate']:.5f}  {pace}"
+            f"train top-1 {metrics['top_1']:.4f}  rate {metrics['learning_rate']:.3g}{scale}  {pace}"
         )
         if self._bar:
             self._bar.text = f"{text}\ntime: {shares_text(measured.seconds)}"

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nets import nets_factory
 
-APART = 0.1  # Top-1 difference between the two modes on the same images that draws a warning.
+APART = 0.1  # How far top-1 in evaluation may fall short of that in training, on the same images, without a warning.
 ENOUGH_IMAGES = 64
 
 
@@ -65,7 +65,7 @@ class ModeCheck:
         self._steps.append((images, labels, metrics["top_1"]))
 
     def warning(self, evaluator):
-        """The text of a warning; None if the modes agree or too few images were kept.
+        """The text of a warning; None if evaluation is about as good, or too few images were kept.
 
         Args:
           evaluator: The evaluation.Evaluator of the network.
@@ -77,7 +77,7 @@ class ModeCheck:
         hits = np.concatenate(hits)
         hit_count, count = self._workers.sum([np.int64(hits.sum()), np.int64(len(hits))])
         in_evaluation = float(hit_count / count)
-        if abs(in_training - in_evaluation) <= APART:
+        if in_training - in_evaluation <= APART:
             return None
         return (
             f"warning: on the last {count} training images top-1 is {in_training:.4f} with the "

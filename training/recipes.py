@@ -22,8 +22,6 @@ import tomllib
 import types
 import typing
 
-import typeguard
-
 from command_line import UserError
 from training import checks
 from training.config import TrainConfig
@@ -103,6 +101,8 @@ def _as_flag(name, value, where):
     Raises:
       UserError: If it is of the wrong type.
     """
+    import typeguard  # Here, so that where it is missing `command_line.run` says so.
+
     hint = typing.get_type_hints(TrainConfig)[name]
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if is_union else [hint]
@@ -115,8 +115,15 @@ def _as_flag(name, value, where):
     if not has_bool or bool in kinds:
         with contextlib.suppress(typeguard.TypeCheckError):
             every = typeguard.CollectionCheckStrategy.ALL_ITEMS
-            return typeguard.check_type(value, hint, collection_check_strategy=every)
+            return _with_floats(typeguard.check_type(value, hint, collection_check_strategy=every), kinds)
     raise UserError(f"{where}: {name} is {value!r}, expected {' or '.join(map(_in_words, kinds))}")
+
+
+def _with_floats(value, kinds):
+    """Whole numbers as floats where the flag takes floats: TensorFlow would make whole numbers of 0 and 1."""
+    if isinstance(value, tuple):
+        return tuple(map(float, value)) if any(float in typing.get_args(kind) for kind in kinds) else value
+    return float(value) if isinstance(value, int) and float in kinds else value
 
 
 def _in_words(kind):

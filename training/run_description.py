@@ -1,13 +1,11 @@
 """A run in numbers: for its first line, and for its folder, which describes the process that trained last."""
 
-import contextlib
-import json
 import pathlib
 
 import tensorflow as tf
 
 from benchmarks.environment import describe_environment
-from nets import checkpoints
+from whole_files import read_json, write_json
 
 FILE = "run.json"
 
@@ -28,7 +26,8 @@ def headline(config, description):
     first_step, total_steps = description["first_step"], description["total_steps"]
     start = f"from step {first_step} of {total_steps}" if first_step else f"{total_steps} steps"
     if first_step >= total_steps:
-        start = f"already at step {first_step} of {total_steps} (--num_epochs or another --train_dir trains on)"
+        more = "--max_number_of_steps" if config.max_number_of_steps else "--num_epochs"
+        start = f"already at step {first_step} of {total_steps} ({more} or another --train_dir trains on)"
     return (
         f"{config.model_name} ({description['parameters']:,} parameters) on {config.dataset_name} "
         f"({description['train_images']} images, {config.train_image_size} pixels), batch {config.batch_size}, "
@@ -38,12 +37,9 @@ def headline(config, description):
 
 def write(folder, description):
     """Writes FILE: the description, and the environment of this process."""
-    checkpoints.write_json(pathlib.Path(folder) / FILE, description | {"environment": describe_environment()})
+    write_json(pathlib.Path(folder) / FILE, description | {"environment": describe_environment()})
 
 
 def read(folder):
     """The dict that `write` wrote; {} without one."""
-    path = pathlib.Path(folder) / FILE
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+    return read_json(pathlib.Path(folder) / FILE) or {}

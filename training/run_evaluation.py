@@ -1,8 +1,7 @@
-"""The evaluations of a run while it trains: when they are due, and what is done with their results."""
+"""The evaluations of a run while it trains, and what is done with their results."""
 
 import contextlib
 import math
-from fractions import Fraction
 
 import tensorflow as tf
 
@@ -31,25 +30,6 @@ class RunEvaluation:
         self._folder = folder
         self._stop = stop
         self._workers = workers
-
-    def is_due(self, step, total_steps, steps_per_epoch):
-        """Whether the network is to be scored after `step` steps."""
-        return step == self.next_due(step - 1, total_steps, steps_per_epoch)
-
-    def next_due(self, step, total_steps, steps_per_epoch):
-        """The number of steps, above `step`, after which the network is to be scored next.
-
-        Args:
-          step: Steps done.
-          total_steps: Steps of the run.
-          steps_per_epoch: A Fraction.
-        """
-        interval = self._config.eval_every_steps
-        if interval is None:
-            interval = Fraction(str(self._config.eval_every_epochs)) * steps_per_epoch
-        if not interval or step >= total_steps:
-            return max(step + 1, total_steps)
-        return min(math.ceil((step // interval + 1) * interval), total_steps)
 
     def run(self, source, batch_size, class_names, step, prefix, progress):
         """Scores the network; keeps its checkpoint if it is the best, and the data for the run's report.
@@ -118,9 +98,12 @@ class RunEvaluation:
           progress: A Progress, which gets a line.
 
         Returns:
-          False if it was interrupted; then nothing has changed.
+          False if it was interrupted, or no norm uses the batch; then nothing has changed.
         """
         config, statistics = self._config, None
+        if not fine_tuning.trains_norms(config, model):
+            progress.say("--recalibrate_batch_norm has no effect: all norms are frozen")
+            return False
 
         def stoppable():
             for images in batches:

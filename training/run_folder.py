@@ -1,9 +1,7 @@
 """The folder of a run: its checkpoints, its description, its lock."""
 
 import concurrent.futures
-import contextlib
 import fcntl
-import json
 import os
 import pathlib
 import shutil
@@ -14,15 +12,14 @@ import tensorflow as tf
 from command_line import UserError
 from nets import checkpoints
 from training import mistakes, watching
+from whole_files import read_json, write_json
 
 EVALUATION = "evaluation.json"
 
 
 def read_evaluation(path):
     """What a run's folder says of its last evaluation, as `RunFolder.note` wrote it; None without one."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return json.loads((pathlib.Path(path) / EVALUATION).read_text(encoding="utf-8"))
-    return None
+    return read_json(pathlib.Path(path) / EVALUATION)
 
 
 def checkpoint_prefix(path, step):
@@ -154,7 +151,7 @@ class RunFolder:
                 for path in self.path.glob(name):
                     path.unlink(missing_ok=True)
         elif noted and noted["finished"]:
-            checkpoints.write_json(self.path / EVALUATION, noted | {"finished": False})
+            write_json(self.path / EVALUATION, noted | {"finished": False})
 
     def note(self, step, result, finished, recalibrated=0):
         """Records an evaluation, for a resumed run and for those who watch the folder.
@@ -172,7 +169,7 @@ class RunFolder:
         self.wait()
         scores = {name: result[name] for name in ("count", "top_1", "top_5", "cross_entropy")}
         noted = {"step": step, "finished": finished, **scores, "recalibrate_batch_norm": recalibrated}
-        checkpoints.write_json(self.path / EVALUATION, noted)
+        write_json(self.path / EVALUATION, noted)
 
     def _prefix(self, step):
         return checkpoint_prefix(self.path, step)

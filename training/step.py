@@ -115,7 +115,8 @@ class TrainStep(tf.Module):
 
         Returns:
           A dict of float32 scalars: loss (cross-entropy plus L2), cross_entropy, top_1 (share of the batch, before the
-          update) and learning_rate.
+          update), learning_rate and, in float16, loss_scale and dropped (1 for a step whose gradients overflowed, which
+          changes no weight).
         """
         return self._over_replicas(self._replica_step, images, labels)
 
@@ -152,6 +153,7 @@ class TrainStep(tf.Module):
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             gradients = sum_over_replicas(gradients)
+        scale = self.loss_scale.value()  # Before it adapts.
         gradients, keep = self.loss_scale.unscale(gradients)
         if self._clip_gradient_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_gradient_norm)
@@ -160,7 +162,8 @@ class TrainStep(tf.Module):
         if self._averages:
             self._averages.update(self.global_step)
         self.global_step.assign_add(1)
-        return metrics | {"learning_rate": learning_rate}
+        scaling = {} if keep is None else {"loss_scale": scale, "dropped": 1.0 - tf.cast(keep, tf.float32)}
+        return metrics | {"learning_rate": learning_rate} | scaling
 
     def _accumulated_gradients(self, images, labels):
         """As `_gradients`, but in `accumulation_steps` parts."""

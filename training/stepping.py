@@ -34,7 +34,7 @@ class Stepping:
 
         Args:
           step: Steps done.
-          next_due: A function from the steps done to the step after which the network is to be scored next.
+          next_due: A function from the steps done to the step after which it is next to be scored or saved.
           is_late: A function that tells whether the run is due to save by the clock.
           meter: A meter.Meter, which is told where the time goes.
           profile: A profiling.Profile.

@@ -5,7 +5,7 @@ import os
 import pathlib
 import time
 
-from command_line import UserError
+from command_line import UserError, check_at_least
 
 LINES = "evaluations.jsonl"
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -42,8 +42,7 @@ def watch(config, show=lambda text: None):
     for flag in ("predictions", "report"):
         if getattr(config, flag):
             raise UserError(f"--watch scores many checkpoints, --{flag} holds one: give one of the two")
-    if config.watch_timeout_secs < 0:
-        raise UserError(f"--watch_timeout_secs is {config.watch_timeout_secs}, expected at least 0")
+    check_at_least(config, watch_timeout_secs=0)
     scorer, lines = None, None
     looked_at = time.monotonic()
     while True:

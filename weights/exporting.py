@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import tempfile
 
-from command_line import UserError
+from command_line import UserError, first_line
 
 
 def export_weights(config, show=lambda text: None):
@@ -80,10 +80,8 @@ def _write(library, part, output, *arguments):
     except UserError:
         raise
     except Exception as error:  # A full disk is an error of another class in each library.
-        first_line = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{output} could not be written: {type(error).__name__}: {first_line}; make room, or name another place"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{output} could not be written: {reason}; make room, or name another place") from error
 
 
 def _check(config, library, output):

@@ -5,7 +5,7 @@ import json
 import pathlib
 import tempfile
 
-from command_line import UserError
+from command_line import UserError, check_at_least
 
 CHECKPOINT = "model.ckpt"
 
@@ -29,7 +29,7 @@ def import_weights(config, show=lambda text: None):
     from weights import foreign, formats, mapping, verification
 
     output = pathlib.Path(config.output)
-    _check_numbers(config)
+    check_at_least(config, labels_offset=0, image_size=1, tolerance=0)
     _check_output(output, config.overwrite)
     library = formats.FORMATS[config.source_format]
     structure = _structure(config, library)
@@ -77,13 +77,6 @@ def import_weights(config, show=lambda text: None):
     _write(output, model, description)
     show(f"wrote {output}")
     return result
-
-
-def _check_numbers(config):
-    for flag, least in (("labels_offset", 0), ("image_size", 1), ("tolerance", 0)):
-        value = getattr(config, flag)
-        if value is not None and not value >= least:
-            raise UserError(f"--{flag} is {value}, expected at least {least}")
 
 
 def _check_output(output, overwrite):
@@ -162,12 +155,14 @@ def _read_names(path):
         names = json.loads(text)
         if isinstance(names, dict):
             names = [names[str(number)] for number in range(len(names))]
+            # Keras' imagenet_class_index.json has pairs of synset and name.
+            names = [name[1] if isinstance(name, list) and len(name) == 2 else name for name in names]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("not all names are strings")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"--labels {path} cannot be read ({error}); expected one name a line, a JSON list of names, or a JSON "
-            "object of class number (0, 1, ...) -> name"
+            "object of class number (0, 1, ...) -> name, or -> [synset, name] as Keras has it"
         ) from error
     return names
 

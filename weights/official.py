@@ -80,7 +80,7 @@ def settings(structure, source):
 
 def preprocessing(structure, source):
     """Name and numbers of the preprocessing, and the image size, that the official programs used."""
-    return ("cifar", {}, 32) if structure.cifar else ("vgg", {}, 224)
+    return ("cifar", {}, 32) if structure.cifar else ("resnet", {}, 224)
 
 
 def reverse_channels(structure, preprocessing_name):

@@ -66,14 +66,15 @@ def list_places(structure, projections="where_shapes_differ"):
 
     Args:
       structure: A Structure.
-      projections: As in `layouts.make_block`; the shortcuts of option B.
+      projections: As in `layouts.make_block`, with the shortcuts of option B; or "nowhere", with those of option A.
     """
     convolutions = ["conv1", "conv2", "conv3"] if structure.bottleneck else ["conv1", "conv2"]
     found = [Place(0, 0, "conv1")]
     for block, units in enumerate(structure.units_per_block, 1):
         for unit in range(1, units + 1):
             roles = ["preact"] if structure.version == 2 else []
-            if unit == 1 and (structure.bottleneck or block > 1 or projections == "every_first_unit"):
+            projects = structure.bottleneck or block > 1 or projections == "every_first_unit"
+            if unit == 1 and projects and projections != "nowhere":
                 roles.append("shortcut")
             found += [Place(block, unit, role) for role in roles + convolutions]
     if structure.version == 2:

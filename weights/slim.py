@@ -6,12 +6,15 @@ Source: https://github.com/tensorflow/models/tree/master/research/slim.
 import numpy as np
 
 from command_line import UserError
+from nets import nets_factory
 from nets.checkpoints import AVERAGE
 from weights import targets, tensorflow_files
 from weights.foreign import Foreign
 from weights.places import list_places, quantities, variable_name
 
-MODEL_NAMES = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2") for depth in (50, 101, 152, 200))
+# All networks here are Slim functions, so a Saver may have written any of them; research/slim has only these.
+MODEL_NAMES = tuple(nets_factory.NETWORKS)
+_OF_RESEARCH_SLIM = tuple(f"resnet_{version}_{depth}" for version in ("v1", "v2") for depth in (50, 101, 152, 200))
 EPSILON = 1e-5
 SUFFIXES = (".ckpt",)
 _ROOT = "/conv1/weights"
@@ -58,8 +61,8 @@ def _few(names):
 
 
 def projections(structure):
-    """Where the shortcuts are convolutions; see `layouts.make_block`."""
-    return "where_shapes_differ"
+    """Where the shortcuts are convolutions; see `places.list_places`."""
+    return "nowhere" if structure.cifar else "where_shapes_differ"
 
 
 def names(structure, tensors, projections):
@@ -87,11 +90,13 @@ def settings(structure, source):
 
 
 def preprocessing(structure, source):
-    """Name and numbers of the preprocessing, and the image size, that fit Slim's published weights."""
-    if structure.version == 2:
-        return "inception", {}, 299
-    means = source.facts.get("mean_rgb")
-    return "vgg", {"means": tuple(round(mean, 3) for mean in means)} if means else {}, 224
+    """Name and numbers of the preprocessing, and the image size: of Slim's published weights, if there are any."""
+    network = nets_factory.NETWORKS[structure.model_name]
+    name, size = network.preprocessing_name, network.default_image_size
+    if structure.version == 2 and structure.model_name in _OF_RESEARCH_SLIM:
+        size = 299
+    means = source.facts.get("mean_rgb") if name == "vgg" else None
+    return name, {"means": tuple(round(mean, 3) for mean in means)} if means else {}, size
 
 
 def reverse_channels(structure, preprocessing_name):
@@ -106,8 +111,6 @@ def run_source(structure, source, inputs, preprocessing):
       What was run, and its logits.
     """
     import tensorflow as tf
-
-    from nets import nets_factory
 
     num_classes = len(source.tensors["logits/biases"]) if "logits/biases" in source.tensors else None
     network_fn = nets_factory.get_network_fn(structure.model_name, num_classes)
@@ -131,7 +134,7 @@ def check_target(structure, settings, image_size):
         settings,
         image_size,
         library="Slim",
-        has=structure.model_name in MODEL_NAMES,
+        has=structure.model_name in _OF_RESEARCH_SLIM,
         stride_placement="last_unit",
         root_pool_padding="same",
     )

@@ -3,12 +3,7 @@
 import glob
 import pathlib
 
-import tensorflow as tf
-
 from nets import checkpoints
-from weights.foreign import damaged
-
-_UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 def read(path):
@@ -26,16 +21,8 @@ def read(path):
       UserError: If there is none, or its files are damaged.
     """
     prefix = checkpoints.find(path)
-    reader = checkpoints.reader(prefix)
-    names = reader.get_variable_to_shape_map()
-    tensors = {}
-    for name in sorted(names):
-        parent, _, leaf = name.rpartition("/")
-        if parent in names and leaf != "ExponentialMovingAverage":
-            continue
-        try:
-            tensors[name] = reader.get_tensor(name)
-        except _UNREADABLE as error:
-            raise damaged(f"{name} of checkpoint {prefix}", error) from error
+    names = checkpoints.reader(prefix).get_variable_to_shape_map()
+    slots = {name for name in names if name.rpartition("/")[0] in names and not name.endswith(checkpoints.AVERAGE)}
+    tensors = checkpoints.read(prefix, sorted(set(names) - slots))
     files = [path for path in glob.glob(glob.escape(prefix) + ".*") if ".data-" in path or path.endswith(".index")]
     return prefix, tensors, [pathlib.Path(path) for path in sorted(files) or [prefix]]

@@ -12,6 +12,7 @@ from data.conversion.fetching import fetch, is_url
 from data.conversion.image_files import EXTENSIONS, encode_for_records
 from data.conversion.plan import Item, Plan, shards_of_splits
 from data.conversion.reading import ARCHIVE_EXTENSIONS, Entry, is_hidden, list_files, named
+from data.parsing import FILENAME_KEY
 
 # The keys are lower-case names.
 _SPLIT_OF_FOLDER = {
@@ -56,11 +57,17 @@ def plan_image_folder(request):
         splits=splits,
         # Upright is how people saw the pictures when they sorted them, and how `inference` sees those it classifies.
         encode=functools.partial(encode_for_records, upright=True),
+        extra_features=_filename,
         num_shards=shards_of_splits(request.num_shards, splits),
         settings={"converter": "image_folder", "class_names_digest": _digest_of(class_names)},
         source=str(request.source),
         notes=tuple(notes),
     )
+
+
+def _filename(item):
+    """So that a prediction or a feature can be traced to the file it is of."""
+    return {FILENAME_KEY: os.fsencode(item.name)}
 
 
 def class_names_of(found):

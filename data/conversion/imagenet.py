@@ -24,6 +24,7 @@ from data.conversion.image_files import encode_for_records
 from data.conversion.image_folder import seeded_order
 from data.conversion.plan import Item, Plan, shards_of_splits
 from data.conversion.reading import Entry, list_files, list_tar, named, read_text
+from data.parsing import FILENAME_KEY
 
 BACKGROUND = "background"
 NUM_SHARDS = {"train": 1024, "validation": 128}
@@ -205,7 +206,7 @@ def _features(synsets, names, boxes, item):
         "image/format": b"JPEG",
         "image/colorspace": b"RGB",
         "image/channels": 3,
-        "image/filename": filename.encode(),
+        FILENAME_KEY: filename.encode(),
         "image/class/synset": synset.encode(),
         "image/class/text": names.get(synset, synset).encode(),
     }

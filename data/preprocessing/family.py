@@ -49,11 +49,6 @@ class Preprocessing(abc.ABC):
     def normalize(self, image):
         """From float32 in 0..255 to the network's input range."""
 
-    def train(self, image, height, width, seed, boxes=None):
-        """From uint8 [height, width, channels] to the network's input, as a function of `seed`, an int [2] tensor."""
-        image = cut(image, self.window(tf.shape(image), seed, boxes))
-        return self.normalize(self.distort(image, height, width, seed))
-
     def evaluate(self, image, height, width):
         """From uint8 [height, width, channels] to the network's input."""
         return self.normalize(self.fit(cut(image, self.evaluation_window(tf.shape(image))), height, width))

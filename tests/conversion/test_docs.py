@@ -27,8 +27,9 @@ def parse(command):
 def test_commands_in_their_order(tmp_path, monkeypatch, files_of):
     pytest.importorskip("apache_beam", reason="needs the slim-resnets[beam] extra")
     monkeypatch.chdir(tmp_path)
-    (program,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    exec(compile(program.replace('"train", lambda', '"test", lambda'), "data.md", "exec"), {})
+    before, after = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    names = {}
+    exec(compile(before.replace('"train", lambda', '"test", lambda'), "data.md", "exec"), names)
     configs = [parse(command) for command in COMMANDS]
     assert [type(config) for config in configs].count(TrainConfig) == 1 and len(configs) == 7
     for config in configs:
@@ -39,6 +40,11 @@ def test_commands_in_their_order(tmp_path, monkeypatch, files_of):
     parts, beam = files_of(Path("records/parts")), files_of(Path("records/beam"))
     del parts["dataset.json"], beam["dataset.json"]  # Holds the folder's name.
     assert parts == beam and len(parts) == 10
+    described = catalog.open_dataset(directory="records/photos")
+    exec(compile(after, "data.md", "exec"), names)
+    again = catalog.open_dataset(directory="records/photos")
+    assert (again.splits, again.class_names) == (described.splits, described.class_names)
+    assert again.files("train") == described.files("train")
 
 
 def test_the_description_of_own_records_is_one(tmp_path):

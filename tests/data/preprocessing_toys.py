@@ -44,6 +44,7 @@ def evaluate(name, image, height, width):
 
 def train_many(family, image, size, count, seed=7):
     """Training outputs [count, size, size, 3] for seeds (seed, 0), (seed, 1) and on, through tf.data."""
+    preprocess = preprocessing.Preprocess(family, size, size, is_training=True)
     positions = tf.data.Dataset.range(count)
-    outputs = positions.map(lambda position: family.train(image, size, size, tf.stack([tf.int64.max - seed, position])))
+    outputs = positions.map(lambda position: preprocess(image, tf.stack([tf.int64.max - seed, position])))
     return next(outputs.batch(count).as_numpy_iterator())

@@ -40,7 +40,7 @@ def test_erasing_fills_one_rectangle_of_the_drawn_area_in_the_drawn_share_of_ima
 def test_nothing_is_added_by_default():
     family = preprocessing.PREPROCESSING["cifar"]
     image = tf.constant(np.random.default_rng(0).integers(0, 256, [32, 32, 3]), tf.uint8)
-    plain = family.train(image, 32, 32, [1, 2])
+    plain = family.normalize(family.distort(image, 32, 32, [1, 2]))
     preprocess = preprocessing.Preprocess(family, 32, 32, is_training=True)
     np.testing.assert_array_equal(preprocess(image, [1, 2]), plain)
     erasing = dataclasses.replace(preprocess, augmentation=Augmentation(random_erasing=1.0))

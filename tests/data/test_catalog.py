@@ -25,7 +25,7 @@ def test_a_directory_that_has_no_row_opens_with_general_defaults(tmp_path):
     assert dataset.num_records("validation") == 350
     assert (dataset.row.train_split, dataset.row.eval_split) == ("train", "validation")
     assert dataset.row.preprocessing_name is None
-    assert dataset.row.recipe == catalog.Recipe()
+    assert dataset.row.defaults == catalog.TrainingDefaults()
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,15 @@ def test_files_are_those_of_the_split_in_order_and_no_unfinished_one(tmp_path):
 
 def test_a_row_is_found_by_the_name_in_the_directory(tmp_path):
     dataset = catalog.open_dataset(directory=described(tmp_path, name="digits"))
-    assert dataset.row is catalog.DATASETS["digits"]
+    assert dataset.row.defaults == catalog.DATASETS["digits"].defaults
     assert dataset.directory == tmp_path
+
+
+def test_a_known_data_set_is_scored_on_the_validation_split_it_has(tmp_path):
+    """CIFAR-10 as arXiv:1512.03385 divides it, section 4.2: 45,000 to train on and 5,000 to choose by."""
+    splits = {"train": 45_000, "validation": 5_000, "test": 10_000}
+    row = catalog.open_dataset(directory=described(tmp_path, name="cifar10", splits=splits)).row
+    assert (row.train_split, row.eval_split, row.preprocessing_name) == ("train", "validation", "cifar")
 
 
 def test_unknown_name_lists_the_known_ones():

@@ -1,5 +1,7 @@
 """Checkpoints of a SlimModel: its own files, a TF1 Saver's, and what does not fit."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -70,6 +72,23 @@ def test_save_replaces_an_older_file(model, other, tmp_path):
     model.save(prefix)
     other.restore(prefix)
     assert_same(values_of(other), values_of(model), rtol=0, atol=0)
+
+
+def test_an_older_file_that_is_replaced_only_in_part_is_no_checkpoint(model, other, tmp_path, monkeypatch):
+    """New data under the old index would be a damaged checkpoint, which stands in the way of the one before."""
+    other.save(tmp_path / "model.ckpt-1")
+    other.save(tmp_path / "model.ckpt-2")
+    replace = pathlib.Path.replace
+
+    def fail_at_the_index(path, target):
+        if path.suffix == ".index":
+            raise OSError("no power")
+        return replace(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", fail_at_the_index)
+    with pytest.raises(UserError, match="model.ckpt-2 could not be written: no power$"):
+        model.save(tmp_path / "model.ckpt-2")
+    assert checkpoints.find(tmp_path) == str(tmp_path / "model.ckpt-1")
 
 
 def test_an_impossible_place_is_an_error_of_one_line(model, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import training_toys
 
+import whole_files
 from command_line import UserError
 from nets import checkpoints
 from training import best, loop
@@ -68,7 +69,7 @@ def test_scores_of_two_splits_are_not_compared(tmp_path):
     described = best.read(tmp_path)
     assert (described["split"], described["value"]) == ("test", 0.9)
     # One of an older version knows of no split.
-    checkpoints.write_json(
+    whole_files.write_json(
         tmp_path / "best" / "best.json", {key: described[key] for key in described if key != "split"}
     )
     assert not best.keep(tmp_path, prefix, 1, result_of(0.8), "top_1", "test")
@@ -103,7 +104,7 @@ def test_the_best_of_a_run_that_is_gone_is_forgotten(toy_dir, tmp_path):
     config = training_toys.toy_config(toy_dir, tmp_path / "run", max_number_of_steps=2)
     loop.train(config)
     recorded = best.read(config.train_dir)
-    checkpoints.write_json(config.train_dir / "best" / "best.json", recorded | {"value": 2.0, "step": 77})
+    whole_files.write_json(config.train_dir / "best" / "best.json", recorded | {"value": 2.0, "step": 77})
     for path in config.train_dir.glob("model.ckpt-*"):
         path.unlink()
     loop.train(config)

@@ -11,7 +11,7 @@ import pytest
 from command_line import UserError
 from data import catalog
 from nets import nets_factory
-from training import checks
+from training import checks, same_run
 from training import config as configs
 from training.config import TrainConfig
 
@@ -34,9 +34,9 @@ def test_without_flags_and_recipe_the_general_defaults_hold():
     assert resolved.train_dir == pathlib.Path("runs/toy-resnet_v2_50")
 
 
-def test_the_recipe_comes_before_the_general_defaults_and_a_flag_before_the_recipe():
-    recipe = catalog.Recipe(batch_size=8, num_epochs=3.0, learning_rate=0.5, warmup_epochs=1.0)
-    row = catalog.DatasetRow(preprocessing_name="digits", image_size=32, train_split="all", recipe=recipe)
+def test_a_data_sets_defaults_come_before_the_general_ones_and_a_flag_before_both():
+    defaults = catalog.TrainingDefaults(batch_size=8, num_epochs=3.0, learning_rate=0.5, warmup_epochs=1.0)
+    row = catalog.DatasetRow(preprocessing_name="digits", image_size=32, train_split="all", defaults=defaults)
     resolved = resolve(TrainConfig(num_epochs=7.0, warmup_epochs=0.0), row)
     assert (resolved.batch_size, resolved.num_epochs, resolved.learning_rate) == (8, 7.0, 0.5)
     assert resolved.warmup_epochs == 0.0  # A zero was given: it is no gap to fill.
@@ -56,7 +56,15 @@ def test_what_resolving_leaves_open():
         *("dataset_dir", "max_number_of_steps", "json", "dataset_num_private_threads", "data_service_address"),
         *("learning_rate_decay_epochs", "learning_rate_decay_steps", "learning_rate_decay_images"),
         *("warmup_steps", "warmup_images", "num_steps_per_decay", "num_images_per_decay", "base_batch_size"),
-        *("eval_every_steps", "stop_at_top_1", "profile_steps", "recipe", "network_arguments"),
+        *(
+            "eval_every_steps",
+            "save_every_epochs",
+            "save_every_steps",
+            "stop_at_top_1",
+            "profile_steps",
+            "recipe",
+            "network_arguments",
+        ),
         *("num_gpus", "worker_hosts", "ps_hosts", "task_index"),
         *("clip_gradient_norm", "moving_average_decay"),
         *("checkpoint_path", "checkpoint_exclude_scopes", "trainable_scopes"),
@@ -80,6 +88,14 @@ def test_an_optimizer_brings_its_epsilon_and_its_decay(optimizer, epsilon, kind)
         ({"num_steps_per_decay": 1, "num_images_per_decay": 3}, "--num_steps_per_decay and --num_images_per_decay"),
         ({"eval_every_epochs": 1.0, "eval_every_steps": 3}, "--eval_every_epochs and --eval_every_steps say"),
         ({"optimizer": "adamw", "weight_decay_kind": "l2"}, "--optimizer=adamw has .*, or take --optimizer=adam$"),
+        (
+            {"optimizer": "ftrl", "weight_decay_kind": "decoupled"},
+            "--optimizer=ftrl, .*--weight_decay_kind=l2 or --ftrl_l2",
+        ),
+        (
+            {"sync_batch_norm": True, "recalibrate_batch_norm": 8},
+            "--sync_batch_norm and --recalibrate_batch_norm do not",
+        ),
         ({"optimizer": "lars", "weight_decay_kind": "l2"}, "--optimizer=lars has .*--weight_decay_kind out$"),
     ],
 )
@@ -195,17 +211,17 @@ def test_every_flag_of_one_rule_or_schedule_is_known_as_such():
 def test_a_recorded_run_equals_itself():
     config = resolve(TrainConfig(learning_rate_decay_epochs=(1.0, 2.5), max_number_of_steps=3))
     recorded = json.loads(json.dumps(configs.to_json(config)))
-    assert configs.differences(recorded, config) == []
+    assert same_run.differences(recorded, config) == []
 
 
 def test_a_flag_that_is_newer_than_a_run_had_its_default_there():
     config = resolve(TrainConfig(mixup_alpha=0.2))
     recorded = configs.to_json(config)
     del recorded["use_grayscale"], recorded["mixup_alpha"]
-    assert configs.differences(recorded, config) == ["--mixup_alpha was 0.0, is 0.2"]
+    assert same_run.differences(recorded, config) == ["--mixup_alpha was 0.0, is 0.2"]
     # What a default of None became then is not on record.
     del recorded["weight_decay_kind"]
-    assert configs.differences(recorded, config) == ["--mixup_alpha was 0.0, is 0.2"]
+    assert same_run.differences(recorded, config) == ["--mixup_alpha was 0.0, is 0.2"]
 
 
 def test_only_several_workers_share_files():
@@ -220,7 +236,15 @@ def test_only_what_cannot_make_it_another_run_may_differ(field):
     """Where and how long it trains, and what it shows and keeps, may change; what decides the weights may not."""
     free = {"train_dir", "dataset_dir", "eval_split_name", "max_number_of_steps", "num_epochs", "json"}
     free |= {"eval_every_epochs", "log_every_n_steps", "save_interval_secs", "keep_checkpoints"}
-    free |= {"eval_every_steps", "best_metric", "stop_at_top_1", "profile_steps", "recipe"}
+    free |= {
+        "eval_every_steps",
+        "save_every_epochs",
+        "save_every_steps",
+        "best_metric",
+        "stop_at_top_1",
+        "profile_steps",
+        "recipe",
+    }
     # It moves no weight, and comes after all that does.
     free |= {"recalibrate_batch_norm"}
     free |= {"dataset_num_private_threads", "data_service_address"}
@@ -229,7 +253,7 @@ def test_only_what_cannot_make_it_another_run_may_differ(field):
     free |= {"strategy", "num_gpus", "worker_hosts", "task_index", "worker_timeout_secs", "max_restarts"}
     before = dataclasses.replace(resolve(TrainConfig()), precision="float32")
     changed = dataclasses.replace(before, **{field.name: "other"})
-    told = configs.differences(configs.to_json(before), changed)
+    told = same_run.differences(configs.to_json(before), changed)
     was = configs.to_json(before)[field.name]
     assert told == ([] if field.name in free else [f"--{field.name} was {was}, is other"])
 
@@ -238,8 +262,8 @@ def test_the_precision_of_a_run_is_part_of_it():
     """Where it was recorded as auto, by an older version, what that came to is not known."""
     config = dataclasses.replace(resolve(TrainConfig()), precision="float16")
     recorded = configs.to_json(config)
-    assert configs.differences(recorded | {"precision": "float32"}, config) == ["--precision was float32, is float16"]
-    assert configs.differences(recorded | {"precision": "auto"}, config) == []
+    assert same_run.differences(recorded | {"precision": "float32"}, config) == ["--precision was float32, is float16"]
+    assert same_run.differences(recorded | {"precision": "auto"}, config) == []
 
 
 def test_an_early_stop_and_statistics_measured_at_the_end_do_not_go_together():

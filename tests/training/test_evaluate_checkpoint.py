@@ -11,7 +11,7 @@ import tensorflow as tf
 import training_toys
 
 from command_line import UserError
-from data import catalog, preprocessing, records
+from data import catalog, parsing, preprocessing, records
 from inference import network
 from nets import checkpoints, nets_factory
 from training import loop
@@ -128,6 +128,21 @@ def test_predictions_are_those_of_the_records_in_file_order(run, toy_dir, tmp_pa
     assert confusion.tolist() == evaluation["confusion_matrix"]
 
 
+def test_predictions_name_the_files_that_records_name(run, tmp_path):
+    """Slim's ImageNet records do, and those of image_folder."""
+    folder, _ = run
+    directory = training_toys.make_dataset(tmp_path / "toy")
+    names = [b"cat/1.png", b"", b"caf\xe9.png", *[None] * (training_toys.TEST_COUNT - 3)]
+    with tf.io.TFRecordWriter(str(directory / "toy_test.tfrecord")) as writer:
+        for (encoded, _, label, _, _), name in zip(training_toys.pictures(13, 1, 3), names, strict=True):
+            named = {"image/filename": name} if name is not None else {}
+            writer.write(parsing.serialize({"image/encoded": encoded, "image/class/label": label} | named))
+    path = tmp_path / "predictions.csv"
+    evaluate_checkpoint(EvalConfig(checkpoint_path=folder, dataset_dir=str(directory), predictions=path))
+    rows = list(csv.DictReader(path.read_bytes().decode("latin1").splitlines()))
+    assert [row["filename"] for row in rows[:4]] == ["cat/1.png", "", "caf\xe9.png", ""]
+
+
 def test_a_bad_record_leaves_no_predictions(run, tmp_path):
     folder, _ = run
     directory = training_toys.make_dataset(tmp_path / "toy")
@@ -147,6 +162,20 @@ def test_a_data_set_of_other_classes(run):
     folder, _ = run
     with pytest.raises(UserError, match="network has 3 classes, but data set digits 10 .*--labels_offset=0"):
         evaluate_checkpoint(EvalConfig(checkpoint_path=folder, dataset_name="digits"))
+
+
+def test_a_foreign_checkpoint_of_other_classes_names_the_offset(run, toy_dir, tmp_path):
+    """Slim's ImageNet records have a background class that many published networks do not."""
+    nets_factory.create_model(training_toys.TINY, 2).save(tmp_path / "two.ckpt")
+    config = EvalConfig(checkpoint_path=tmp_path / "two.ckpt", model_name=training_toys.TINY, dataset_dir=str(toy_dir))
+    with pytest.raises(UserError, match="network has 2 classes, but data set toy 3 .*--labels_offset=0"):
+        evaluate_checkpoint(config)
+
+
+def test_eval_dir_is_of_watch(run, tmp_path, capsys):
+    evaluate_checkpoint(EvalConfig(checkpoint_path=run[0], eval_dir=tmp_path / "eval"))
+    assert "--eval_dir has no effect without --watch" in capsys.readouterr().err
+    assert not (tmp_path / "eval").exists()
 
 
 def test_another_model_name(run):

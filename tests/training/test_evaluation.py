@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import json
 import math
 from fractions import Fraction
@@ -14,9 +15,8 @@ import training_toys
 from command_line import UserError
 from data import catalog, preprocessing, records
 from nets import nets_factory
-from training.config import TrainConfig
 from training.evaluation import Evaluator, PredictionsFile, describe
-from training.run_evaluation import RunEvaluation
+from training.every import Every
 
 # Seven classes. Places of the label among the logits: 1st, 2nd, 5th, 6th, 1st.
 LOGITS = [
@@ -145,7 +145,7 @@ def test_evaluation_changes_no_variable(model, toy_dir):
 
 
 def write_predictions(path, logits, labels, batch_size):
-    with PredictionsFile(path) as file:
+    with PredictionsFile(path, itertools.repeat("")) as file:
         Evaluator(training_toys.LogitsModel()).evaluate(batches(logits, labels, batch_size), NAMES, file.add)
     with open(path, newline="", encoding="utf-8") as opened:
         return list(csv.DictReader(opened))
@@ -177,7 +177,7 @@ def test_a_probability_is_written_so_that_it_reads_back_exactly(tmp_path):
 def test_an_error_leaves_the_earlier_file_and_no_other(tmp_path):
     path = tmp_path / "predictions.csv"
     path.write_text("earlier", encoding="utf-8")
-    with pytest.raises(UserError), PredictionsFile(path) as file:
+    with pytest.raises(UserError), PredictionsFile(path, itertools.repeat("")) as file:
         file.add(next(Evaluator(training_toys.LogitsModel()).predictions(batches(LOGITS, LABELS))))
         raise UserError("bad record")
     assert path.read_text(encoding="utf-8") == "earlier"
@@ -187,7 +187,7 @@ def test_an_error_leaves_the_earlier_file_and_no_other(tmp_path):
 def test_a_name_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     path = tmp_path / "predictions.csv"
     path.mkdir()
-    with pytest.raises(OSError, match="predictions.csv"), PredictionsFile(path):
+    with pytest.raises(OSError, match="predictions.csv"), PredictionsFile(path, iter([])):
         pass
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
 
@@ -195,20 +195,20 @@ def test_a_name_that_cannot_be_written_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ({"eval_every_epochs": 1.0}, [3, 5, 8, 10, 11]),  # An epoch is 2.5 steps, the run 11.
-        ({"eval_every_epochs": 0.1}, list(range(1, 12))),
-        ({"eval_every_epochs": 2.0}, [5, 10, 11]),
-        ({"eval_every_epochs": 0.0}, [11]),
-        ({"eval_every_steps": 4}, [4, 8, 11]),
+        ({"steps": None, "epochs": 1.0}, [3, 5, 8, 10, 11]),  # An epoch is 2.5 steps, the run 11.
+        ({"steps": None, "epochs": 0.1}, list(range(1, 12))),
+        ({"steps": None, "epochs": 2.0}, [5, 10, 11]),
+        ({"steps": None, "epochs": 0.0}, [11]),
+        ({"steps": None, "epochs": None}, [11]),
+        ({"steps": 4, "epochs": 1.0}, [4, 8, 11]),
     ],
-    ids=["each", "more_than_each_step", "every_other", "at_the_end", "steps"],
+    ids=["each", "more_than_each_step", "every_other", "at_the_end", "never_before_the_end", "steps"],
 )
-def test_a_run_is_scored_when_an_epoch_is_over_and_at_the_end(flags, expected):
-    evaluation = RunEvaluation(TrainConfig(**flags), None, None, None, None, None)
-    numbers = 11, Fraction(5, 2)
-    assert [step for step in range(1, 12) if evaluation.is_due(step, *numbers)] == expected
+def test_what_is_due_when_an_epoch_is_over_is_due_at_the_end_too(flags, expected):
+    every = Every(**flags, steps_per_epoch=Fraction(5, 2), total_steps=11)
+    assert [step for step in range(1, 12) if every.is_due(step)] == expected
     for step in range(11):
-        assert evaluation.next_due(step, *numbers) == min(due for due in expected if due > step)
+        assert every.next(step) == min(due for due in expected if due > step)
 
 
 def test_a_float16_network_too_large_for_it_is_scored_in_float32():

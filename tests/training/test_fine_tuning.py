@@ -225,6 +225,23 @@ def test_a_head_of_other_classes_names_the_flags_that_help(source, other_dir, tm
     loop.train(config_of(other_dir, tmp_path / "run", source, checkpoint_exclude_scopes=HEAD))
 
 
+def test_a_head_of_one_class_less_names_the_offset_that_keeps_it(source, toy_dir, tmp_path):
+    """Published networks of 1000 classes and records of 1001: the first is a background."""
+    directory = training_toys.make_dataset(tmp_path / "four", [f"class {number}" for number in range(4)])
+    with pytest.raises(UserError, match="; if they differ by a background class, --labels_offset=1 keeps it"):
+        loop.train(config_of(directory, tmp_path / "run", source))
+
+
+def test_a_head_of_other_classes_of_the_same_number_is_warned_of(source, tmp_path, capsys):
+    directory = training_toys.make_dataset(tmp_path / "animals", ["red", "dog", "eel"])
+    loop.train(config_of(directory, tmp_path / "run", source, max_number_of_steps=1))
+    warning = "warning: class 1 is 'green' in "
+    assert warning in (said := capsys.readouterr().err)
+    assert f"but 'dog' in the data; --checkpoint_exclude_scopes={HEAD} or --fine_tune" in said
+    loop.train(config_of(directory, tmp_path / "tuned", source, max_number_of_steps=1, fine_tune=True))
+    assert warning not in capsys.readouterr().err
+
+
 def test_a_root_of_other_channels_names_its_own_scope(source, toy_dir, tmp_path):
     with pytest.raises(UserError, match=rf"{NET}/conv1/weights has shape .* --checkpoint_exclude_scopes={NET}/conv1$"):
         loop.train(config_of(toy_dir, tmp_path / "run", source, use_grayscale=True))

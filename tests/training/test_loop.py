@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -15,10 +16,11 @@ from training_toys import STEPS
 
 from command_line import UserError
 from data import records
-from nets import nets_factory
+from nets import checkpoints, nets_factory
 from training import curves, loop
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.interrupts import StopRequest
+from training.optimizers import LossScale
 
 
 def copy_of(finished, path, **changes):
@@ -87,7 +89,7 @@ def test_a_finished_run_is_evaluated_and_left_as_it_is(finished, tmp_path, capsy
     result = loop.train(config)
     assert result.evaluation == finished[1].evaluation
     assert (result.step, result.images_per_second) == (STEPS, None)
-    assert "already at step 11 of 11" in capsys.readouterr().out
+    assert "already at step 11 of 11 (--num_epochs or another" in capsys.readouterr().out
     after = {str(path): path.read_bytes() for path in config.train_dir.rglob("*") if path.is_file()}
     for name in before:
         if name != str(config.train_dir / "model.json"):  # It holds the folder's own name.
@@ -197,7 +199,8 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_last_good_checkpoint(toy_
     """Weights of 1e19 are finite, their squares are not: the loss of the second step is the first that is spoilt."""
     message = spoilt_run(toy_dir, tmp_path / "run", save_interval_secs=0.0)
     assert re.match(r"the loss is (inf|nan) at step 2, learning rate 1e\+20; lower --learning_rate", message)
-    assert message.endswith(f"last good checkpoint: {tmp_path / 'run' / 'model.ckpt-1'}")
+    good = tmp_path / "run" / "model.ckpt-1"
+    assert f"last good checkpoint: {good}, with" in message and message.endswith(f"--checkpoint_path={good}")
     assert "\n" not in message
 
 
@@ -327,6 +330,41 @@ def test_a_float16_run_is_scored_as_the_evaluator_scores_it(toy_dir, tmp_path):
     evaluated = evaluate_checkpoint(EvalConfig(checkpoint_path=tmp_path, batch_size=4))
     assert evaluated["precision"] == "float32"
     assert evaluated["cross_entropy"] == pytest.approx(result.evaluation["cross_entropy"], rel=1e-6)
+
+
+def test_float16_shows_its_loss_scale(toy_dir, tmp_path):
+    loop.train(training_toys.toy_config(toy_dir, tmp_path, precision="float16", max_number_of_steps=3))
+    (row,) = (row for row in curves.read(tmp_path) if row["kind"] == curves.TRAIN)
+    assert (row["loss_scale"], row["dropped"]) == (2.0**15, 0.0)
+    assert training_toys.events_in(tmp_path)["train/loss_scale"] == {3: 2.0**15}
+
+
+def test_a_float16_run_whose_gradients_always_overflow_ends(toy_dir, tmp_path, monkeypatch):
+    """Each step would be dropped, and the run end untrained, with a finite loss."""
+    monkeypatch.setattr("training.step.LossScale", functools.partial(LossScale, start=2.0))
+    monkeypatch.setattr(LossScale, "divide", lambda scale, gradients: [gradient * np.inf for gradient in gradients])
+    config = training_toys.toy_config(toy_dir, tmp_path, precision="float16", eval_every_epochs=0.0, num_epochs=9.0)
+    with pytest.raises(UserError, match=r"gradients of 12 steps overflow, with the loss scale at 1, at step 15, .*"):
+        loop.train(config)
+    shares = [(row["loss_scale"], row["dropped"]) for row in curves.read(tmp_path)]
+    assert shares == [((2.0 + 1.0 + 1.0) / 3, 1.0), *[(1.0, 1.0)] * 4]
+
+
+def test_checkpoints_come_every_so_many_steps_where_asked_for(toy_dir, tmp_path):
+    config = training_toys.toy_config(toy_dir, tmp_path, eval_every_epochs=0.0, save_every_steps=4)
+    loop.train(config)
+    assert checkpoints.steps_in(tmp_path) == [4, 8, 11]
+    assert [row["step"] for row in curves.read(tmp_path) if row["kind"] == curves.EVALUATION] == [11]
+
+
+def test_imported_weights_are_not_taken_for_a_new_folder(toy_dir, tmp_path):
+    """As convert_weights.py leaves them; the run would have replaced their model.json."""
+    nets_factory.create_model(training_toys.TINY, 3).save(tmp_path / "model.ckpt")
+    tf.compat.v1.train.update_checkpoint_state(str(tmp_path), "model.ckpt", ["model.ckpt"])
+    (tmp_path / "model.json").write_text("theirs", encoding="utf-8")
+    with pytest.raises(UserError, match=f"no run's; .* another --train_dir and --checkpoint_path={tmp_path}"):
+        loop.train(training_toys.toy_config(toy_dir, tmp_path))
+    assert (tmp_path / "model.json").read_text(encoding="utf-8") == "theirs"
 
 
 def test_scores_of_the_training_split_have_curves_of_their_own(toy_dir, tmp_path):

@@ -1,5 +1,6 @@
 """Steps traced on request."""
 
+import dataclasses
 import os
 import signal
 
@@ -42,6 +43,14 @@ def test_an_interrupted_run_leaves_the_trace_of_what_it_did(toy_dir, tmp_path, m
     monkeypatch.setattr(loop.Progress, "step", shown)
     assert loop.train(config).step == 3
     assert len(traces(config)) == 1
+
+
+def test_steps_that_are_done_already_are_warned_of(toy_dir, tmp_path, capsys):
+    config = training_toys.toy_config(toy_dir, tmp_path / "run", max_number_of_steps=2, eval_every_epochs=0.0)
+    loop.train(config)
+    loop.train(dataclasses.replace(config, max_number_of_steps=3, profile_steps=(1, 2)))
+    assert "--profile_steps=1 2 traces nothing: 2 steps are done already" in capsys.readouterr().err
+    assert not traces(config)
 
 
 @pytest.mark.parametrize("steps", [(0, 2), (3, 2), (5, 12)])

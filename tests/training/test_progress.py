@@ -14,7 +14,7 @@ def test_a_line_holds_all_that_is_known(capsys):
         progress.log(100, Measured(10, METRICS, 31.4, 3661.2, {"step": 95.0, "input": 4.8, "summary": 0.2}))
         progress.say("said [bold]as it is[/bold]")
     assert capsys.readouterr().out.splitlines() == [
-        "step 100/200  loss 1.5000 (cross-entropy 1.2500)  train top-1 0.5000  rate 0.01250  31 images/s  1:01:01 left"
+        "step 100/200  loss 1.5000 (cross-entropy 1.2500)  train top-1 0.5000  rate 0.0125  31 images/s  1:01:01 left"
         "  time: step 95 %, input 5 %",
         "said [bold]as it is[/bold]",
     ]
@@ -23,7 +23,7 @@ def test_a_line_holds_all_that_is_known(capsys):
 def test_before_a_step_was_timed_there_is_no_pace(capsys):
     with Progress(0, 200) as progress:
         progress.log(1, Measured(1, METRICS, None, None, {"start": 3.0}))
-    assert capsys.readouterr().out.endswith("rate 0.01250  - images/s  time: start 100 %\n")
+    assert capsys.readouterr().out.endswith("rate 0.0125  - images/s  time: start 100 %\n")
 
 
 @pytest.fixture

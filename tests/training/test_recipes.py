@@ -51,6 +51,17 @@ def test_a_recipe_gives_the_defaults(written):
     assert parse() == TrainConfig()
 
 
+def test_whole_numbers_are_floats_where_the_flag_is(tmp_path):
+    """TensorFlow makes an integer of 0, which no regularizer, slot or rate can be."""
+    (tmp_path / "own.toml").write_text(
+        "[flags]\nweight_decay = 0\nwarmup_epochs = 2\nlearning_rate_decay_epochs = [3, 4.5]\nbatch_size = 8\n"
+    )
+    config = parse(f"--recipe={tmp_path / 'own.toml'}")
+    values = config.weight_decay, config.warmup_epochs, *config.learning_rate_decay_epochs
+    assert [(type(value), value) for value in values] == [(float, 0.0), (float, 2.0), (float, 3.0), (float, 4.5)]
+    assert type(config.batch_size) is int
+
+
 def test_flags_come_before_the_recipe(written):
     config = parse("--batch_size=9", f"--recipe={written}", "--seed=3")
     assert (config.batch_size, config.seed, config.model_name) == (9, 3, "resnet_cifar_v1_20")

@@ -118,7 +118,10 @@ def test_labels_in_every_form(tmp_path, source, labels):
     names = labels.read_text().splitlines()
     (tmp_path / "list.json").write_text(json.dumps(names))
     (tmp_path / "object.json").write_text(json.dumps({str(number): name for number, name in enumerate(names)}))
-    for path in (labels, tmp_path / "list.json", tmp_path / "object.json"):
+    # Keras' imagenet_class_index.json: {"0": ["n01440764", "tench"], ...}.
+    pairs = {str(number): [f"n{number:08}", name] for number, name in enumerate(names)}
+    (tmp_path / "keras.json").write_text(json.dumps(pairs))
+    for path in (labels, tmp_path / "list.json", tmp_path / "object.json", tmp_path / "keras.json"):
         imported(source, tmp_path / "ours", labels=path, overwrite=True)
         assert checkpoints.read_description(tmp_path / "ours")["label_names"] == names
 

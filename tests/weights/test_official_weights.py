@@ -60,12 +60,12 @@ def write(folder, variables, scope="resnet_model/"):
 CASES = [
     ("resnet_cifar_v1_20", 32, "cifar", "resnet_model/"),
     ("resnet_cifar_v2_20", 32, "cifar", ""),
-    ("resnet_v1_18", 65, "vgg", "resnet_model/"),
-    ("resnet_v2_18", 64, "vgg", "resnet_model/"),
-    pytest.param("resnet_v1_34", 64, "vgg", "", marks=pytest.mark.slow),
-    pytest.param("resnet_v1_5_50", 64, "vgg", "resnet_model/", marks=pytest.mark.slow),
-    pytest.param("resnet_v2_50", 65, "vgg", "resnet_model/", marks=pytest.mark.slow),
-    pytest.param("resnet_v1_5_101", 64, "vgg", "", marks=pytest.mark.slow),
+    ("resnet_v1_18", 65, "resnet", "resnet_model/"),
+    ("resnet_v2_18", 64, "resnet", "resnet_model/"),
+    pytest.param("resnet_v1_34", 64, "resnet", "", marks=pytest.mark.slow),
+    pytest.param("resnet_v1_5_50", 64, "resnet", "resnet_model/", marks=pytest.mark.slow),
+    pytest.param("resnet_v2_50", 65, "resnet", "resnet_model/", marks=pytest.mark.slow),
+    pytest.param("resnet_v1_5_101", 64, "resnet", "", marks=pytest.mark.slow),
 ]
 
 

@@ -62,6 +62,16 @@ def test_a_v1_file_with_all_that_training_left_in_it(tmp_path):
     assert description["preprocessing"]["means"] == [123.68, 116.779, 103.939]
 
 
+def test_a_network_that_only_this_zoo_has(tmp_path):
+    """A Saver wrote it: users build these in sessions of their own, as docs/slim.md shows."""
+    name = "resnet_cifar_v2_20"
+    expected, _ = train_and_save(tmp_path / "model.ckpt", name, "tower/net", tf.compat.v1.train.SaverDef.V2)
+    import_weights(flags(tmp_path / "model.ckpt", tmp_path / "ours", source_format="slim", model_name=name))
+    model, description = nets_factory.load_model(tmp_path / "ours")
+    assert_same_logits(model(IMAGES)[0], expected)
+    assert description["preprocessing"]["name"] == "cifar"
+
+
 def test_moving_averages_take_the_place_of_the_weights(tmp_path):
     plain = {"net/conv1/weights": np.ones([2]), "net/conv1/biases": np.ones([3]), "net/mean_rgb": np.arange(3.0)}
     # What was not averaged keeps its value.
