@@ -143,14 +143,14 @@ def _training_step(config, model_name, num_classes, batch_size, image_size):
 
     from nets import nets_factory
     from training import devices
-    from training.optimizers import Momentum
+    from training.optimizers import make_momentum
     from training.step import TrainStep
 
     precision = devices.resolve_precision(config.precision)
     model = nets_factory.create_model(model_name, num_classes, compute_dtype=precision, seed=config.seed)
     trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
     # A rate that barely moves the weights: values that overflow would take a different time.
-    train_step = TrainStep(model, Momentum(trainable), learning_rate_fn=lambda step: tf.constant(1e-6))
+    train_step = TrainStep(model, make_momentum(trainable), learning_rate_fn=lambda step: tf.constant(1e-6))
 
     def step(images, labels):
         make_step(lambda: train_step.step(images, labels))()

@@ -160,11 +160,11 @@ def train_contestant(model, images, labels):
     """A SlimModel's training step, as the trainer runs it."""
     import tensorflow as tf
 
-    from training.optimizers import Momentum
+    from training.optimizers import make_momentum
     from training.step import TrainStep
 
     trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
-    train_step = TrainStep(model, Momentum(trainable, _MOMENTUM), lambda step: tf.constant(_LEARNING_RATE))
+    train_step = TrainStep(model, make_momentum(trainable, _MOMENTUM), lambda step: tf.constant(_LEARNING_RATE))
     run = engines.make_step(lambda: train_step.step(images, labels))
     return Contestant(run, lambda result: _as_float32(result["cross_entropy"]))
 

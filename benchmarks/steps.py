@@ -7,7 +7,7 @@ from benchmarks import engines, results
 from nets import nets_factory
 from nets.folding import FoldedModel
 from nets.model import multiply_adds_of
-from training.optimizers import Momentum
+from training.optimizers import make_momentum
 from training.step import TrainStep
 
 # Small, so that weights stay finite when they see one batch a hundred times.
@@ -72,7 +72,9 @@ def _steps(configuration, model, images, labels):
     network = FoldedModel(model) if configuration.folded else model
     updates = "train_step" in configuration.passes
     trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
-    train_step = TrainStep(model, Momentum(trainable) if updates else None, lambda step: tf.constant(_LEARNING_RATE))
+    train_step = TrainStep(
+        model, make_momentum(trainable) if updates else None, lambda step: tf.constant(_LEARNING_RATE)
+    )
     steps = {}
     for name in configuration.passes:
         if name == "forward":

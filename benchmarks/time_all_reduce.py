@@ -52,7 +52,6 @@ class AllReduceConfig:
 
 def main(config):
     """Measures, and prints a line for each row."""
-
     timing.check_step_counts(config.num_batches, config.burn_in)
     for name in ("workers", "megabytes", "parts"):
         if min(getattr(config, name), default=0) <= 0:

@@ -226,8 +226,8 @@ def _read_description(path):
     if not path.exists():
         held = "is empty" if not any(directory.iterdir()) else f"has no {DESCRIPTION_FILE}"
         raise UserError(
-            f"data directory {directory} {held}: expected TFRecord files and a {DESCRIPTION_FILE} such as {_EXAMPLE} "
-            "(docs/data.md writes one)"
+            f"data directory {directory} {held}: expected TFRecord files and a {DESCRIPTION_FILE} (docs/data.md writes "
+            f"one) such as {_EXAMPLE}"
         )
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -56,7 +56,8 @@ def write(prefix, values):
             for path in paths:
                 to_disk(path)
             state = ""
-            prefix.with_name(f"{prefix.name}.index").unlink(missing_ok=True)
+            if (older := prefix.with_name(f"{prefix.name}.index")).exists():
+                older.unlink()
             for path in paths:
                 path.replace(prefix.parent / path.name)
         # Older checkpoints may be deleted as soon as this one is there.

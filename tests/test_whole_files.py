@@ -1,5 +1,6 @@
 """Files that are written whole: links and pipes stay what they are, and nothing is left of an attempt that failed."""
 
+import errno
 import json
 import os
 import pathlib
@@ -97,3 +98,19 @@ def test_a_link_to_itself_and_a_long_name(tmp_path):
     path = tmp_path / ("\N{GREEK SMALL LETTER ALPHA}" * 125 + ".json")  # 255 bytes.
     whole_files.write_json(path, 1)
     assert path.read_text() == "1\n"
+
+
+def test_a_full_disk_leaves_the_file_before(tmp_path, monkeypatch):
+    target = tmp_path / "page.html"
+    whole_files.write(target, "before")
+    replace = os.replace
+
+    def full(source, destination):
+        assert pathlib.Path(source).read_bytes() == b"after"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="page.html could not be written: .*No space left on device; make room"):
+        whole_files.write(target, "after")
+    monkeypatch.setattr(os, "replace", replace)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"] and target.read_text() == "before"

@@ -67,12 +67,9 @@ class Optimizer(tf.Module):
             strategy.extended.update(variable, update, args=arguments, group=False)
 
 
-class Momentum(Optimizer):
-    """Stochastic gradient descent with momentum, as tf.compat.v1.train.MomentumOptimizer."""
-
-    def __init__(self, variables_by_name, momentum=0.9):
-        """As `Optimizer`, with the only number of the rule."""
-        super().__init__(variables_by_name, RULES["momentum"](TrainConfig(momentum=momentum)))
+def make_momentum(variables_by_name, momentum=0.9):
+    """Makes stochastic gradient descent with momentum, as tf.compat.v1.train.MomentumOptimizer."""
+    return Optimizer(variables_by_name, RULES["momentum"](TrainConfig(momentum=momentum)))
 
 
 def make_optimizer(config, variables_by_name):

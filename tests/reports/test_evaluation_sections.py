@@ -1,16 +1,13 @@
 """An evaluation as figures and tables, by matrices made by hand."""
 
-import errno
 import io
-import os
-import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from command_line import UserError
-from reports import evaluation_report, evaluation_sections, page
+from reports import evaluation_report, evaluation_sections
 from reports.evaluation_figures import fold
 from training.mistakes import Mistake
 
@@ -71,19 +68,3 @@ def test_paths_of_a_page(tmp_path):
             evaluation_report.check_path(tmp_path / name)
     for name in ("new.html", "new", "."):
         evaluation_report.check_path(tmp_path / name)
-
-
-def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
-    target = tmp_path / "page.html"
-    page.write_whole(target, "before")
-    replace = os.replace
-
-    def full(source, destination):
-        assert pathlib.Path(source).read_bytes() == b"after"
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match="page.html could not be written: .*No space left on device; make room"):
-        page.write_whole(target, "after")
-    monkeypatch.setattr(os, "replace", replace)
-    assert [path.name for path in tmp_path.iterdir()] == ["page.html"] and target.read_text() == "before"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.optimizers import LossScale, Momentum
+from training.optimizers import LossScale, make_momentum
 
 STEPS = 6
 
@@ -58,7 +58,7 @@ def apply(optimizer, gradients, rate, keep=None):
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 def test_momentum_equals_tensorflows_optimizer(momentum, keep):
     variables = make_variables()
-    optimizer = Momentum(variables, momentum)
+    optimizer = make_momentum(variables, momentum)
     for step in range(STEPS):
         apply(optimizer, gradients_of(step), rate_of(step), keep)
     expected_variables, expected_slots = reference(momentum)
@@ -70,7 +70,7 @@ def test_momentum_equals_tensorflows_optimizer(momentum, keep):
 
 def test_momentum_by_hand():
     variable = tf.Variable([1.0])
-    optimizer = Momentum({"w": variable}, 0.5)
+    optimizer = make_momentum({"w": variable}, 0.5)
     # velocity 2, then 0.5 * 2 + 4 = 5; weight 1 - 0.1 * 2 = 0.8, then 0.8 - 0.1 * 5 = 0.3.
     apply(optimizer, [np.float32([2.0])], np.float32(0.1))
     apply(optimizer, [np.float32([4.0])], np.float32(0.1))
@@ -79,7 +79,7 @@ def test_momentum_by_hand():
 
 
 def test_slots_carry_slims_names_and_are_not_trained():
-    optimizer = Momentum(make_variables())
+    optimizer = make_momentum(make_variables())
     assert list(optimizer.slots_by_name) == ["net/weights/Momentum", "net/biases/Momentum"]
     assert not any(slot.trainable for slot in optimizer.slots_by_name.values())
 
@@ -87,7 +87,7 @@ def test_slots_carry_slims_names_and_are_not_trained():
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
 def test_a_dropped_step_changes_nothing(spoilt):
     variables = make_variables()
-    optimizer = Momentum(variables)
+    optimizer = make_momentum(variables)
     apply(optimizer, gradients_of(0), rate_of(0))
     everything = [*variables.values(), *optimizer.slots_by_name.values()]
     before = [value.numpy() for value in everything]

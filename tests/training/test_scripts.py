@@ -141,8 +141,8 @@ def test_a_run_and_its_evaluation_print_lines_and_nothing_else(printed_run, tmp_
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith(f"resnet_cifar_v1_20 from {trained['checkpoint']}, on split test of toy (13 images)")
-    assert lines[2].startswith(score)
-    assert [line.split()[1:4] for line in lines[3:]] == [
+    assert lines[-1].startswith(score)
+    assert [line.split()[1:4] for line in lines[1:-2]] == [
         ["red", "5", "images"],
         ["green", "4", "images"],
         ["blue", "4", "images"],

@@ -7,7 +7,7 @@ import tf_slim as slim
 import training_toys
 
 from nets import nets_factory
-from training.optimizers import Momentum
+from training.optimizers import make_momentum
 from training.step import TrainStep
 
 BATCH, CLASSES, SIDE = 6, 3, training_toys.SIDE
@@ -26,7 +26,7 @@ def make_model(name=training_toys.TINY, **settings):
 
 def make_step(model, label_smoothing=0.0, momentum=0.9):
     trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
-    return TrainStep(model, Momentum(trainable, momentum), lambda step: tf.constant(RATE), None, label_smoothing)
+    return TrainStep(model, make_momentum(trainable, momentum), lambda step: tf.constant(RATE), None, label_smoothing)
 
 
 def arrays(variables):

@@ -22,7 +22,7 @@ from training import building, devices, loop
 from training.config import TrainConfig
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.evaluation import Evaluator
-from training.optimizers import Momentum, make_optimizer
+from training.optimizers import make_momentum, make_optimizer
 from training.step import TrainStep
 
 CLASSES, SIDE = 3, training_toys.SIDE
@@ -44,7 +44,7 @@ def make(strategy, **settings):
             training_toys.TINY, CLASSES, weight_decay=0.01, batch_norm_decay=0.5, **settings
         )
         trainable = {name: value for name, value in model.variables_by_name.items() if value.trainable}
-        optimizer = Momentum(trainable)
+        optimizer = make_momentum(trainable)
     return model, TrainStep(model, optimizer, lambda step: tf.constant(0.1), strategy, label_smoothing=0.1)
 
 
