@@ -172,13 +172,10 @@ def file_names(dataset, split):
     if dataset.synthetic:
         yield from [""] * dataset.num_records(split)
         return
-    features = {FILENAME_KEY: tf.io.RaggedFeature(tf.string)}
-
-    def names_of(block):
-        return tf.strings.reduce_join(tf.io.parse_example(block, features)[FILENAME_KEY], axis=-1)
-
-    for names in tf.data.TFRecordDataset(dataset.files(split)).batch(64).map(names_of).as_numpy_iterator():
-        yield from map(os.fsdecode, names)
+    for record in tf.data.TFRecordDataset(dataset.files(split)).as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        # Looking up a key that is not there would add it.
+        yield os.fsdecode(b"".join(features[FILENAME_KEY].bytes_list.value)) if FILENAME_KEY in features else ""
 
 
 def _numbered(source, count, shuffle_buffer, seed, first_position):

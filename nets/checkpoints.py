@@ -29,14 +29,15 @@ _MEND = "take another copy of it, or remove its files to take the one before"
 
 
 def write(prefix, values):
-    """Writes values under their names, completely or not at all.
+    """Writes values under their names; no reader ever sees a part of them.
 
     Args:
       prefix: Path of the checkpoint: <prefix>.index and <prefix>.data-00000-of-00001 are written.
       values: A dict of name -> tensor, variable (mirrored ones included) or array.
 
     Raises:
-      UserError: If the folder cannot be made or the disk is full; no partial file is left.
+      UserError: If the folder cannot be made or the disk is full. Then nothing has changed, unless the files could not
+        be renamed: a checkpoint of the same name may be lost then, and the message says so.
     """
     prefix = pathlib.Path(prefix)
     check_readable_name(prefix)
@@ -55,7 +56,7 @@ def write(prefix, values):
             paths = sorted(pathlib.Path(folder).iterdir(), key=lambda path: path.suffix == ".index")
             for path in paths:
                 to_disk(path)
-            state = ""
+            state = "; a checkpoint of that name that was there before may be gone"
             if (older := prefix.with_name(f"{prefix.name}.index")).exists():
                 older.unlink()
             for path in paths:

@@ -190,7 +190,7 @@ class TrainConfig:
     """Evaluation top-1, as a fraction, at which the run ends early (None: never)."""
     recalibrate_batch_norm: int = 0
     """Training images on which to measure batch norm's statistics again after the last step; 0 for none. To recalibrate
-    a run that ended without, repeat its command with this flag. Not with --stop_at_top_1."""
+    a run that ended without, repeat its command with this flag. Not with --stop_at_top_1 or --sync_batch_norm."""
     log_every_n_steps: int = 10
     """Steps between log lines, and between points of the curves."""
     save_interval_secs: float = 600.0

@@ -156,7 +156,8 @@ def distribute(strategy, workers, batches):
 def _take_gpus(count):
     """Hides all but the first `count` GPUs (None for all); returns those, a list of physical devices."""
     gpus = tf.config.list_physical_devices("GPU")
-    if not gpus and count is None and os.path.exists(_NVIDIA):
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not gpus and count is None and os.path.exists(_NVIDIA) and not is_hidden:
         print(
             f"warning: {_NVIDIA} is there, but TensorFlow finds no GPU, so this trains on the CPU: install its CUDA "
             "libraries by pip install 'tensorflow[and-cuda]', or give --num_gpus=0",

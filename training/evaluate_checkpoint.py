@@ -239,7 +239,7 @@ def _open_data(config, described):
     training = described["training"]
     settings = described["network"]
     num_images = config.synthetic_num_images or training.get("synthetic_num_images", 1024)
-    num_classes = settings.get("num_classes", 1000) + described["labels_offset"]
+    num_classes = (settings.get("num_classes") or 1000) + described["labels_offset"]
     size = described["image_size"] or nets_factory.find_network(settings["model_name"]).default_image_size
     return synthetic.synthetic_dataset(num_images, num_classes, size, training.get("seed", 0))
 
@@ -251,7 +251,10 @@ def _describe(config, prefix):
     if config.model_name and not checkpoints.has_description(prefix):
         description = nets_factory.foreign_description(prefix, config.model_name)
         name = config.preprocessing_name
+        # Without a number of classes, restoring says what the checkpoint holds in place of logits.
+        network = {key: value for key, value in description["network"].items() if value is not None}
         return description | {
+            "network": network,
             "preprocessing": {"name": name} if name else description["preprocessing"],
             "training": {},
             "image_size": config.eval_image_size,

@@ -83,7 +83,8 @@ class ModeCheck:
             f"warning: on the last {count} training images top-1 is {in_training:.4f} with the "
             f"statistics of the batch, but {in_evaluation:.4f} with the moving averages that evaluation takes: they "
             "trail behind; the same command with --recalibrate_batch_norm=1000 (and no --stop_at_top_1) measures batch "
-            "norm's anew, and a lower --batch_norm_decay or more steps let them keep up"
+            "norm's anew, as does eval_image_classifier.py with that flag (for runs with --sync_batch_norm, too); a "
+            "lower --batch_norm_decay or more steps let them keep up"
         )
 
     def _local_batches(self):

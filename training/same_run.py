@@ -93,9 +93,10 @@ def earlier_description(folder, dataset, config, num_workers):
     )
     different = differences(description.get("training", {}), config)
     if different:
+        fits = description["network"]["model_name"] == config.model_name and config.optimizer != "ftrl"
         raise UserError(
             f"{folder.path} holds another run: {'; '.join(different)}. Give the same flags to go on with it, or "
-            f"another --train_dir, with --checkpoint_path={folder.path} to begin with its weights"
+            f"another --train_dir{f' (--checkpoint_path={folder.path} begins with its weights)' if fits else ''}"
         )
     count = dataset.num_records(config.dataset_split_name)
     begun_on = run_description.read(folder.path).get("train_images", count)

@@ -2,7 +2,7 @@
 
 MODEL_NAMES                                     our networks that it can hold
 read(path, use_moving_averages)                 a foreign.Foreign
-projections(structure)                          as in `layouts.make_block`
+projections(structure)                          as in `places.list_places`
 names(structure, tensors, projections)          a dict of (place, quantity) -> name of the tensor
 to_ours(place, quantity, value)                 an array in our layout: height, width, input and output channels
 settings(structure, source)                     arguments of `create_model` that the network needs

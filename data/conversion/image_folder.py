@@ -59,7 +59,7 @@ def plan_image_folder(request):
         encode=functools.partial(encode_for_records, upright=True),
         extra_features=_filename,
         num_shards=shards_of_splits(request.num_shards, splits),
-        settings={"converter": "image_folder", "class_names_digest": _digest_of(class_names)},
+        settings={"converter": "image_folder", "class_names_digest": _digest_of(class_names), "filenames": True},
         source=str(request.source),
         notes=tuple(notes),
     )

@@ -86,7 +86,7 @@ def test_an_older_file_that_is_replaced_only_in_part_is_no_checkpoint(model, oth
         return replace(path, target)
 
     monkeypatch.setattr(pathlib.Path, "replace", fail_at_the_index)
-    with pytest.raises(UserError, match="model.ckpt-2 could not be written: no power$"):
+    with pytest.raises(UserError, match="model.ckpt-2 could not be written: no power; .* may be gone"):
         model.save(tmp_path / "model.ckpt-2")
     assert checkpoints.find(tmp_path) == str(tmp_path / "model.ckpt-1")
 

@@ -172,6 +172,13 @@ def test_a_foreign_checkpoint_of_other_classes_names_the_offset(run, toy_dir, tm
         evaluate_checkpoint(config)
 
 
+def test_a_foreign_checkpoint_of_another_network_lists_what_differs(run, toy_dir, tmp_path):
+    nets_factory.create_model(training_toys.TINY, 3).save(tmp_path / "foreign.ckpt")
+    config = EvalConfig(tmp_path / "foreign.ckpt", model_name="resnet_cifar_v1_20", dataset_dir=str(toy_dir))
+    with pytest.raises(UserError, match="does not fit the network: 0 of another shape, .* missing in the file"):
+        evaluate_checkpoint(config)
+
+
 def test_eval_dir_is_of_watch(run, tmp_path, capsys):
     evaluate_checkpoint(EvalConfig(checkpoint_path=run[0], eval_dir=tmp_path / "eval"))
     assert "--eval_dir has no effect without --watch" in capsys.readouterr().err
