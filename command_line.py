@@ -96,12 +96,11 @@ def _at_home(argument):
 
 def _as_switch(argument, config_class):
     """--flag=True as --flag, and --flag=False as --no_flag: Slim's way to write a switch. Others stay as they are."""
-    flag, equals, value = argument.partition("=")
-    is_on = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    switches = {f"--{field.name}" for field in dataclasses.fields(config_class) if field.type in (bool, "bool")}
-    if not equals or is_on is None or (name := flag.replace("-", "_").replace("__", "--", 1)) not in switches:
-        return argument
-    return name if is_on else name.replace("--", "--no_", 1)
+    flag, _, value = argument.partition("=")
+    name = flag.removeprefix("--").replace("-", "_")
+    switches = {field.name for field in dataclasses.fields(config_class) if field.type is bool}
+    prefix = {"true": "--", "1": "--", "false": "--no_", "0": "--no_"}.get(value.lower())
+    return f"{prefix}{name}" if prefix and flag.startswith("--") and name in switches else argument
 
 
 @contextlib.contextmanager

@@ -32,7 +32,12 @@ def written_whole(path):
 
 
 def write(path, content):
-    """Writes text, as UTF-8, or bytes; errors as `written_whole`."""
+    """Writes a file whole or not at all; errors as `written_whole`.
+
+    Args:
+      path: The file.
+      content: Text, written as UTF-8, or bytes.
+    """
     with written_whole(path) as part:
         # Names of files need not be valid in any encoding.
         part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))

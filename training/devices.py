@@ -159,7 +159,7 @@ def _take_gpus(count):
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if not gpus and count is None and os.path.exists(_NVIDIA) and not is_hidden:
         print(
-            f"warning: {_NVIDIA} is there, but TensorFlow finds no GPU, so this trains on the CPU: install its CUDA "
+            f"warning: {_NVIDIA} is there, but TensorFlow finds no GPU and computes on the CPU: install its CUDA "
             "libraries by pip install 'tensorflow[and-cuda]', or give --num_gpus=0",
             file=sys.stderr,
         )

@@ -172,6 +172,7 @@ def restore(config, model, class_names, folder):
 
 
 def _warn_of_other_classes(prefix, class_names, head):
+    """Warns of the first class whose name in the checkpoint's model.json, if it has one, is another in the data."""
     if not checkpoints.has_description(prefix):
         return
     theirs = checkpoints.read_description(prefix)["label_names"] or class_names

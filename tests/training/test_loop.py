@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import re
 import shutil
 
@@ -17,10 +18,12 @@ from training_toys import STEPS
 from command_line import UserError
 from data import records
 from nets import checkpoints, nets_factory
-from training import curves, loop
+from training import curves, devices, loop
+from training.config import TrainConfig
 from training.evaluate_checkpoint import EvalConfig, evaluate_checkpoint
 from training.interrupts import StopRequest
 from training.optimizers import LossScale
+from training.workers import Workers
 
 
 def copy_of(finished, path, **changes):
@@ -355,6 +358,19 @@ def test_checkpoints_come_every_so_many_steps_where_asked_for(toy_dir, tmp_path)
     loop.train(config)
     assert checkpoints.steps_in(tmp_path) == [4, 8, 11]
     assert [row["step"] for row in curves.read(tmp_path) if row["kind"] == curves.EVALUATION] == [11]
+
+
+@pytest.mark.parametrize(("visible", "warned"), [(None, True), ("0", True), ("", False), ("-1", False)])
+def test_a_gpu_that_tensorflow_does_not_find_is_warned_of(monkeypatch, capsys, visible, warned):
+    """A wheel without CUDA's libraries trains on the CPU without a word; GPUs that are hidden are meant to be."""
+    monkeypatch.setattr(devices, "_NVIDIA", os.devnull)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = TrainConfig(strategy="one_device")
+    devices.make_strategy(config, Workers(), {})
+    assert ("finds no GPU and computes on the CPU" in capsys.readouterr().err) == warned
 
 
 def test_imported_weights_are_not_taken_for_a_new_folder(toy_dir, tmp_path):
